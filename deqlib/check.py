@@ -1,0 +1,79 @@
+"""How the book and the tests tell right from wrong: relative errors and Taylor slopes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from deqlib import _validate
+
+
+def relative_error(got, want):
+    """‖got − want‖ / ‖want‖ over all entries of two trees of the same shapes, a float.
+
+    Where want is zero, the absolute error. NaN anywhere gives NaN.
+    Raises ValueError if the shapes differ.
+    """
+    shapes = jax.tree.map(jnp.shape, got), jax.tree.map(jnp.shape, want)
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"got: expected the shape of want, {shapes[1]}, got {shapes[0]}"
+        )
+    got, want = _flat(got), _flat(want)
+    return float(jnp.linalg.norm(got - want)) / (float(jnp.linalg.norm(want)) or 1.0)
+
+
+def rounding(dtype=None, growth=2e5):
+    """What counts as equal up to rounding: `growth` times the precision of dtype.
+
+    By default the dtype of JAX's floats: 4.4e-11 in float64, 2.4e-2 in float32.
+    """
+    return growth * float(jnp.finfo(dtype or jnp.result_type(float)).eps)
+
+
+def taylor_remainders(function, x, v, derivatives, steps=None):
+    """Remainders of the Taylor models of function(x + h v), eq. (taylor-remainder).
+
+    function     maps a tree x to an array
+    x, v         trees of floats of the same shapes: the point and the direction
+    derivatives  [F', F'', …]: arrays like function(x), the k-th derivative along v
+    steps        the step lengths h; by default nine, spaced by 2, chosen by dtype
+
+    Returns the steps (s,) and the remainders (len(derivatives) + 1, s): row k is
+    ‖F(x + h v) − Σ_{j≤k} hʲ/j! F⁽ʲ⁾‖. Raises TypeError or ValueError if v is not like x.
+    Source: the gradient test, e.g. of pyadjoint's `taylor_to_dict`.
+    """
+    v = _validate.like("v", v, "x", x)
+    base = function(x)
+    if steps is None:
+        start = 0.25 if base.dtype == jnp.float64 else 1.0
+        steps = start * 0.5 ** jnp.arange(9, dtype=base.dtype)
+    moved = jax.vmap(lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v)))(
+        steps
+    )
+    model, rows = jnp.zeros_like(moved), []
+    for k, term in enumerate([base, *derivatives]):
+        model += jnp.multiply.outer(steps**k / math.factorial(k), jnp.asarray(term))
+        gap = (moved - model).reshape(len(steps), -1)
+        rows.append(jnp.linalg.norm(gap, axis=1))
+    return steps, jnp.stack(rows)
+
+
+def slopes(steps, remainders):
+    """The order of each row of `remainders` as the steps shrink: about 1, 2, 3, …
+
+    A model with k right derivatives leaves a remainder of order k + 1. Of the slopes
+    between neighbouring steps, the one at the smallest steps is taken that rounding does
+    not spoil: where the remainder is above √eps of the largest. Returns (rows,).
+    """
+    steps, remainders = jnp.asarray(steps), jnp.atleast_2d(remainders)
+    local = jnp.diff(jnp.log(remainders), axis=1) / jnp.diff(jnp.log(steps))[None]
+    floor = jnp.finfo(remainders.dtype).eps ** 0.5 * remainders[:, :1]
+    usable = jnp.sum(remainders[:, 1:] > floor, axis=1)
+    return local[jnp.arange(len(local)), jnp.maximum(usable - 1, 0)]
+
+
+def _flat(tree):
+    return jnp.concatenate(
+        [jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(tree)]
+    )

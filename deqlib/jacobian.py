@@ -1,0 +1,121 @@
+"""Chapters 2 and 3. The first derivative of an equilibrium, and its two products.
+
+At z = f(x, z), with J = ∂f/∂z, A = I − J and S = ∂z*/∂x:
+
+    S      =  A⁻¹ ∂f/∂x           the Jacobian             (m, n)
+    S v    =  A⁻¹ (∂f/∂x v)       forward, one solve       (m,)
+    uᵀ S   =  λᵀ ∂f/∂x            reverse, Aᵀ λ = u        like x
+
+`z` is taken to be the equilibrium at `x`, as a solver returned it. Differentiating any
+of these functions by x therefore gives total derivatives: z moves with x.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from deqlib import _validate
+from deqlib.linear import solve
+
+
+def jacobian(f, x, z, *, linear_solver=None):
+    """S = A⁻¹ ∂f/∂x, eq. (deq-jacobian): the Jacobian of the equilibrium.
+
+    f              the layer, f(x, z) with the shape of z
+    x              (n,), one flat vector
+    z              (m,), the equilibrium at x
+    linear_solver  a function of `deqlib.linear`; by default chosen by size
+
+    Returns S (m, n); NaN where A is singular or z is. Raises TypeError or ValueError
+    if x or z is not a non-empty vector of real floats, or f(x, z) is not like z.
+    Source: first source, eq. deq-jacobian.
+    """
+    x = _validate.vector("x", x)
+    column = partial(jvp, f, x, z, linear_solver=linear_solver)
+    return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+
+
+def jvp(f, x, z, v, *, linear_solver=None):
+    """S v, eq. (deq-jvp): how the equilibrium moves when x moves along v.
+
+    x and v are trees of floats of the same shapes; other arguments and errors as
+    `jacobian`. Returns (m,). Source: first source, eq. deq-jacobian, times v.
+    """
+    z = _validate.layer(f, x, z)
+    v = _validate.like("v", v, "x", x)
+    return _tangent(f, linear_solver, x, implicit(f, linear_solver, x, z), v)
+
+
+def adjoint(f, x, z, u, *, linear_solver=None):
+    """The adjoint λ: Aᵀ λ = u, eq. (adjoint-equation), the backward fixed point.
+
+    u is a cotangent on z, (m,); other arguments and errors as `jacobian`, and x may
+    be any tree of floats. Returns λ (m,).
+    Source: first source, eq. deq-backward-fixed-point (its g); second source, 3 (λ).
+    """
+    z = _validate.layer(f, x, z)
+    u = _validate.like("u", u, "z", z)
+    z = implicit(f, linear_solver, x, z)
+    _, pull = jax.vjp(partial(f, x), z)
+    return solve(lambda lam: lam - pull(lam)[0], _heed(z, u), linear_solver)
+
+
+def vjp(f, x, z, u, *, linear_solver=None):
+    """uᵀ S = λᵀ ∂f/∂x, eq. (deq-vjp): the gradient of uᵀ z* by x.
+
+    Arguments and errors as `adjoint`. Returns a tree like x.
+    Source: first source, "Computing gradients through DEQs".
+    """
+    lam = adjoint(f, x, z, u, linear_solver=linear_solver)
+    z = implicit(f, linear_solver, x, z)
+    _, pull = jax.vjp(lambda x: f(x, z), x)
+    return pull(lam)[0]
+
+
+# The equilibrium holds its equation for every x: z*(x) = f(x, z*(x)). Differentiate
+# both sides along v, with z' = S v:
+#
+#     z' = ∂f/∂x v + J z',      so      A z' = ∂f/∂x v.
+#
+# How z* was found appears nowhere.
+def _tangent(f, linear_solver, x, z, v):
+    _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
+    _, push = jax.linearize(partial(f, x), z)
+    return solve(lambda dz: dz - push(dz), _heed(z, b), linear_solver)
+
+
+def _heed(z, b):
+    """b, but NaN if z is: in an affine layer neither A nor b would show that z failed.
+
+    z takes part, so that the derivatives of the result are NaN too, to every order.
+    """
+    return b * (1 + 0 * z)
+
+
+def implicit(f, linear_solver, x, z):
+    """z, an equilibrium found by any means, with the derivative that eq. (deq-jacobian)
+    gives it. Any derivative that z brings along is replaced."""
+    f, x = explicit(f, x, z)
+    return _implicit(f, linear_solver, x, z)
+
+
+def explicit(f, x, z):
+    """f and x, with all that f closes over and JAX may be differentiating put into x."""
+    f, closed_over = jax.closure_convert(f, x, z)
+    return lambda x, z: f(x[0], z, *x[1]), (x, closed_over)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _implicit(f, linear_solver, x, z):
+    return z
+
+
+# The book's one differentiation rule. The z inside it is `_implicit` again, so that it
+# moves with x when the rule itself is differentiated: every further order follows.
+@_implicit.defjvp
+def _implicit_rule(f, linear_solver, primals, tangents):
+    x, z = primals
+    v, _ = tangents
+    z = _implicit(f, linear_solver, x, z)
+    return z, _tangent(f, linear_solver, x, z, v)

@@ -1,0 +1,114 @@
+"""Chapter 3. Solvers of A v = b, where A is known by its products `matvec(v)` = A v.
+
+In this book A is I − J or its transpose. A solve that fails returns NaN. Only `direct`
+sees every singular A; without the matrix, a b that A happens to reach gives some v.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from deqlib import _validate
+from deqlib.solvers import mark, picard
+
+DIRECT_UP_TO = 128
+
+
+def direct(matvec, b):
+    """Solve A v = b by building A, (m, m), from m products, and factoring it (LU).
+
+    Returns v (m,), or NaN if A is singular to working precision. Raises TypeError or
+    ValueError if b is not a non-empty vector of real floats or matvec(b) is not like b.
+    """
+    b = _vector(matvec, b)
+    A = jax.vmap(matvec, in_axes=1, out_axes=1)(jnp.eye(b.size, dtype=b.dtype))
+    lu, rows = jax.scipy.linalg.lu_factor(A)
+    pivots = jnp.abs(jnp.diagonal(lu))
+    regular = pivots.min() > b.size * jnp.finfo(b.dtype).eps * pivots.max()
+    return _credible(jax.scipy.linalg.lu_solve((lu, rows), b), b, regular)
+
+
+def neumann(matvec, b, *, tol=None, max_steps=1000):
+    """Solve A v = b by v ← v − A v + b, the partial sums of eq. (neumann-series).
+
+    With A = I − Jᵀ this is the backward fixed point, eq. (deq-backward-fixed-point):
+    v ← Jᵀ v + b. It converges when the spectral radius of J is below one, else the
+    result is NaN. tol is relative to ‖v‖. Returns v (m,); errors as `direct`, and
+    for tol and max_steps as `picard`.
+    Source: first source, "Computing gradients through DEQs".
+    """
+    return iterated(picard, tol=tol, max_steps=max_steps)(matvec, b)
+
+
+def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
+    """Solve A v = b by GMRES, at most `max_steps` times `restart` products.
+
+    Needs no spectral radius below one. tol is relative to ‖v‖; a larger residual in
+    the end gives NaN. Returns v (m,); errors as `neumann`.
+    Source: Saad and Schultz (1986), through `jax.scipy.sparse.linalg.gmres`.
+    """
+    b = _vector(matvec, b)
+    tol = _validate.tolerance(tol, b.dtype)
+    max_steps = _validate.count("max_steps", max_steps)
+    restart = _validate.count("restart", restart)
+    unit, size = _unit(b)
+    v, _ = jax.scipy.sparse.linalg.gmres(
+        matvec,
+        unit,
+        tol=tol / 2,
+        restart=min(restart, b.size),
+        maxiter=max_steps,
+        solve_method="batched",
+    )
+    residual = jnp.linalg.norm(matvec(v) - unit)
+    return size * _credible(v, unit, residual <= tol * jnp.linalg.norm(v))
+
+
+def iterated(solver, **options):
+    """A linear solver made of a solver of fixed points: A v = b is v = v − A v + b.
+
+    `iterated(anderson)` is a linear solver like `neumann`, which is `iterated(picard)`.
+    `options` go to `solver`.
+    """
+
+    def solve_by_iteration(matvec, b):
+        b = _vector(matvec, b)
+        unit, size = _unit(b)
+        solution = solver(lambda v: v - matvec(v) + unit, unit, **options)
+        return size * _credible(solution.z, unit, solution.converged)
+
+    return solve_by_iteration
+
+
+def by_size(matvec, b):
+    """The default: `direct` up to 128 states, beyond that `gmres`, without a matrix."""
+    return (direct if jnp.size(b) <= DIRECT_UP_TO else gmres)(matvec, b)
+
+
+def solve(matvec, b, linear_solver=None):
+    """A⁻¹ b by `linear_solver(matvec, b)`, itself linear in b to JAX.
+
+    d(A⁻¹ b) = A⁻¹ (db − dA A⁻¹ b), and the transpose of A⁻¹ solves with Aᵀ: with these
+    two rules a solve can be differentiated to every order, forward and reverse, and
+    the steps of the solver never are.
+    """
+    solver = linear_solver or by_size
+    return lax.custom_linear_solve(matvec, b, solver, transpose_solve=solver)
+
+
+def _unit(b):
+    """b scaled to length one, and its length: a linear solve has no natural scale."""
+    size = jnp.linalg.norm(b)
+    return b / jnp.where(size > 0, size, 1), size
+
+
+def _credible(v, b, valid):
+    """v if valid, else NaN. A v so long that rounding A v loses b is not valid either."""
+    rounding = _validate.tolerance(None, b.dtype) * jnp.linalg.norm(v)
+    return mark(v, valid & ((rounding < jnp.linalg.norm(b)) | jnp.all(b == 0)))
+
+
+def _vector(matvec, b):
+    b = _validate.vector("b", b)
+    _validate.state("matvec(b)", jax.eval_shape(matvec, b), "b", b)
+    return b

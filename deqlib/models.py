@@ -1,0 +1,66 @@
+"""The example layers of the book."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+
+def affine(W, U):
+    """The layer f(x, z) = W z + U x, with W (m, m) and U (m, n).
+
+    Its equilibrium is known in closed form: z* = (I − W)⁻¹ U x, so S = (I − W)⁻¹ U.
+    """
+    return lambda x, z: W @ z + U @ x
+
+
+def square_root(x, z):
+    """The layer (z + x/z) / 2 of one state, elementwise: its equilibrium is √x.
+
+    One step is one Newton step on z² = x (Heron's method). At √x it has J = 0.
+    """
+    return (z + x / z) / 2
+
+
+def tanh_scalar(x, z):
+    """The layer tanh(w z + b) of one state, with x = (w, b): chapter 1's cobweb."""
+    w, b = x
+    return jnp.tanh(w * z + b)
+
+
+def tanh_layer(W, U, b, V=None):
+    """The layer f(x, z) = tanh(W z + U x + b) + z ⊙ V x.
+
+    W (m, m), U and V (m, n), b (m,). The bilinear last term is left out without V.
+    """
+
+    def f(x, z):
+        value = jnp.tanh(W @ z + U @ x + b)
+        return value if V is None else value + z * (V @ x)
+
+    return f
+
+
+class Example(NamedTuple):
+    """A layer f with a point x (n,) and a first guess z0 (m,)."""
+
+    f: Any
+    x: Any
+    z0: Any
+
+
+def random_layer(seed, m=5, n=3, radius=0.6):
+    """A random tanh layer that hides no mistake: an `Example` with m states, n inputs.
+
+    W is not symmetric and has the given spectral radius; every mixed derivative of f
+    is alive, through the bilinear term. The numbers depend on the seed alone, not on
+    the dtype or the device.
+    """
+    import numpy as np  # JAX needs it in any case
+
+    draw = np.random.default_rng(seed).normal
+    W = draw(size=(m, m))
+    W *= radius / np.abs(np.linalg.eigvals(W)).max()
+    U, b, x = draw(size=(m, n)) / n**0.5, 0.3 * draw(size=m), 0.7 * draw(size=n)
+    V = 0.15 * draw(size=(m, n)) / n**0.5
+    W, U, b, V, x = (jnp.asarray(a, jnp.result_type(float)) for a in (W, U, b, V, x))
+    return Example(tanh_layer(W, U, b, V), x, jnp.zeros_like(b))

@@ -1,0 +1,182 @@
+"""Chapter 1. Solvers of z = g(z): what to do next, given the states tried so far.
+
+Each takes a map `g` of a vector (m,) to a vector (m,) and a first guess `z0`, and
+returns a `Solution`. They share the loop and the stopping rule; they differ in the step.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from deqlib import _validate
+
+
+class Solution(NamedTuple):
+    """What a solver found. Where `converged` is false, `z` is NaN in every entry.
+
+    z          (m,)   the equilibrium
+    residual   ()     ‖g(z) − z‖ / ‖g(z)‖ at the last step
+                      (with `history=True`: (max_steps + 1,), at every step, then NaN)
+    steps      ()     how many times z was updated
+    converged  ()     whether the residual came down to the tolerance
+    """
+
+    z: jax.Array
+    residual: jax.Array
+    steps: jax.Array
+    converged: jax.Array
+
+
+def _iterate(g, z0, start, step, *, tol, max_steps, history):
+    """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until r is small.
+
+    Small is relative: ‖r‖ ≤ tol ‖g(z)‖. A state shorter than √eps counts as that long,
+    so that an equilibrium at zero can be reached.
+    """
+    z0 = _validate.vector("z0", z0)
+    _validate.state("g(z0)", jax.eval_shape(g, z0), "z0", z0)
+    tol = _validate.tolerance(tol, z0.dtype)
+    max_steps = _validate.count("max_steps", max_steps)
+    shortest = jnp.sqrt(jnp.finfo(z0.dtype).eps)
+
+    def measure(z):
+        gz = g(z)
+        r = gz - z
+        size = jnp.maximum(jnp.linalg.norm(gz), shortest)
+        return r, (jnp.linalg.norm(r) / size).astype(z.dtype)
+
+    def unfinished(carry):
+        _, _, residual, _, _, k = carry
+        return (residual > tol) & jnp.isfinite(residual) & (k < max_steps)
+
+    def advance(carry):
+        z, r, _, residuals, memory, k = carry
+        z, memory = step(z, r, memory, k)
+        r, residual = measure(z)
+        if history:
+            residuals = residuals.at[k + 1].set(residual)
+        return z, r, residual, residuals, memory, k + 1
+
+    r, residual = measure(z0)
+    residuals = None
+    if history:
+        residuals = jnp.full(max_steps + 1, jnp.nan, z0.dtype).at[0].set(residual)
+    carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
+    z, _, residual, residuals, _, k = lax.while_loop(unfinished, advance, carry)
+    converged = residual <= tol
+    return Solution(
+        mark(z, converged), residuals if history else residual, k, converged
+    )
+
+
+def mark(value, valid):
+    """`value` where `valid`, else NaN. A product: its derivatives become NaN as well."""
+    return value * jnp.where(valid, 1.0, jnp.nan).astype(value.dtype)
+
+
+def picard(g, z0, *, tol=None, max_steps=1000, history=False):
+    """Solve z = g(z) by z ← g(z), eq. (picard-definition).
+
+    g          maps (m,) to (m,)
+    z0         (m,), the first guess
+    tol        relative tolerance on the residual; by default 64 roundings of the dtype
+    max_steps  after so many updates without success the solve has failed
+    history    if true, `residual` holds the residual of every step
+
+    Returns a `Solution`. Raises TypeError or ValueError on a z0 that is not a non-empty
+    vector of real floats, a g that changes its shape or dtype, a tol outside
+    [eps, 1) and a max_steps below 1.
+    Source: first source, "The Jacobian of a DEQ" (any root-finding algorithm will do).
+    """
+    return _iterate(
+        g,
+        z0,
+        start=lambda z, r: (),
+        step=lambda z, r, memory, k: (z + r, memory),
+        tol=tol,
+        max_steps=max_steps,
+        history=history,
+    )
+
+
+def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
+    """Solve z = g(z) by Anderson acceleration, eq. (anderson-definition).
+
+    Takes the combination of the last `memory` differences that would make the
+    residual smallest if g were affine. Other arguments, result and errors as `picard`.
+    Source: Anderson (1965); Walker and Ni (2011).
+    """
+    memory = _validate.count("memory", memory)
+
+    def start(z, r):
+        none = jnp.zeros((z.size, memory), z.dtype)
+        return none, none, z, r
+
+    def step(z, r, past, k):
+        dz, dr, z_before, r_before = past
+        dz = jnp.column_stack([dz[:, 1:], z - z_before])
+        dr = jnp.column_stack([dr[:, 1:], r - r_before])
+        # γ minimises ‖r − ΔR γ‖. The columns shrink with the residual: scaled to one,
+        # their Gram matrix stays readable, and a ridge of rounding size keeps it regular.
+        length = jnp.linalg.norm(dr, axis=0)
+        length = jnp.where(length > 0, length, 1)
+        q = dr / length[None, :]
+        ridge = 10 * jnp.finfo(z.dtype).eps * jnp.eye(memory, dtype=z.dtype)
+        gamma = jnp.linalg.solve(q.T @ q + ridge, q.T @ r) / length
+        return z + r - (dz + dr) @ gamma, (dz, dr, z, r)
+
+    return _iterate(g, z0, start, step, tol=tol, max_steps=max_steps, history=history)
+
+
+def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
+    """Solve z = g(z) by Broyden's method, eq. (broyden-secant): a quasi-Newton method.
+
+    Keeps H = −I + U Vᵀ, an estimate of the inverse Jacobian of g(z) − z that explains
+    the last step, and starts afresh every `memory` updates. Other arguments, result
+    and errors as `picard`. Source: Broyden (1965); Bai et al. (2019).
+    """
+    memory = _validate.count("memory", memory)
+
+    def start(z, r):
+        none = jnp.zeros((z.size, memory), z.dtype)
+        return none, none, z, r
+
+    def step(z, r, past, k):
+        U, V, z_before, r_before = past
+        slot = k % memory
+        U = jnp.where(slot == 0, 0, U)
+        # The smallest change of H with H y = p is a matrix of rank one, u vᵀ.
+        p, y = z - z_before, r - r_before
+        v = -p + V @ (U.T @ p)
+        Hy = -y + U @ (V.T @ y)
+        vy = v @ y
+        u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
+        U, V = U.at[:, slot].set(u), V.at[:, slot].set(v)
+        return z + r - U @ (V.T @ r), (U, V, z, r)
+
+    return _iterate(g, z0, start, step, tol=tol, max_steps=max_steps, history=history)
+
+
+def newton(g, z0, *, tol=None, max_steps=50, history=False):
+    """Solve z = g(z) by Newton's method, eq. (newton-definition).
+
+    Each step solves (I − J) s = g(z) − z with the m×m matrix J = ∂g/∂z: g must be
+    differentiable, and m moderate. Other arguments, result and errors as `picard`.
+    Source: any text on numerical analysis, e.g. Ortega and Rheinboldt (1970).
+    """
+
+    def step(z, r, memory, k):
+        A = jnp.eye(z.size, dtype=z.dtype) - jax.jacfwd(g)(z)
+        return z + jnp.linalg.solve(A, r), memory
+
+    return _iterate(
+        g,
+        z0,
+        start=lambda z, r: (),
+        step=step,
+        tol=tol,
+        max_steps=max_steps,
+        history=history,
+    )

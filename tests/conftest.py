@@ -1,0 +1,85 @@
+"""Float64 unless JAX_ENABLE_X64 says otherwise; tolerances follow the dtype."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from deqlib.check import relative_error, rounding
+
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).resolve().parent.parent
+LEDGER = ROOT / "_build" / "ledger.json"
+
+IN_FLOAT64 = jax.config.jax_enable_x64
+float64_only = pytest.mark.skipif(
+    not IN_FLOAT64, reason="a statement about float64 precision"
+)
+
+
+@pytest.fixture
+def close():
+    """close(got, want): equal up to rounding of the dtype, or to `tol` in float64."""
+
+    def close(got, want, tol=None):
+        assert jax.tree.all(
+            jax.tree.map(lambda a: bool(jnp.all(jnp.isfinite(a))), got)
+        ), "not finite"
+        limit = rounding() if tol is None or not IN_FLOAT64 else tol
+        error = relative_error(got, want)
+        assert error <= limit, f"relative error {error:.2e} above {limit:.1e}"
+        return error
+
+    return close
+
+
+def pytest_configure(config):
+    config.ledger = {}
+
+
+@pytest.fixture
+def both_sides(request, close):
+    """both_sides(left, right): an equation's two sides, compared and entered."""
+    label = request.node.get_closest_marker("equation").args[0]
+
+    def both_sides(left, right):
+        enter(request, label, close(left, right))
+
+    return both_sides
+
+
+@pytest.fixture
+def no_larger(request):
+    """no_larger(left, right): an inequality left ≤ right; enters by how much it fails."""
+    label = request.node.get_closest_marker("equation").args[0]
+
+    def no_larger(left, right):
+        left, right = jnp.asarray(left), jnp.asarray(right)
+        excess = float(jnp.max((left - right) / jnp.abs(right)))
+        assert excess <= rounding(), f"left exceeds right by {excess:.2e}"
+        enter(request, label, max(excess, 0.0))
+
+    return no_larger
+
+
+def enter(request, label, error):
+    name = f"{request.node.path.name}::{request.node.originalname}"
+    row = request.config.ledger.setdefault(
+        label, {"test": name, "error": 0.0, "runs": 0}
+    )
+    row["error"] = max(row["error"], error)
+    row["runs"] += 1
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """The numbers of the book's ledger page, from this run."""
+    if session.config.ledger and exitstatus == 0 and IN_FLOAT64:
+        LEDGER.parent.mkdir(exist_ok=True)
+        LEDGER.write_text(json.dumps(session.config.ledger, indent=1, sort_keys=True))

@@ -1,0 +1,230 @@
+"""fixed_point: every order, both modes, every solver, and no plausible failure."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deqlib import anderson, broyden, fixed_point, linear, models, newton, picard
+from deqlib.solvers import Solution
+
+LINEAR = {
+    "direct": linear.direct,
+    "neumann": linear.neumann,
+    "gmres": linear.gmres,
+    "anderson": linear.iterated(anderson),
+    "broyden": linear.iterated(broyden),
+}
+EXAMPLE = models.random_layer(3, m=4, n=2)
+MODES = [jax.jacfwd, jax.jacrev]
+
+
+def unrolled(x, steps=120):
+    step = lambda z, _: (EXAMPLE.f(x, z), None)
+    return jax.lax.scan(step, EXAMPLE.z0, length=steps)[0]
+
+
+def third(equilibrium):
+    return jax.jacfwd(jax.jacfwd(jax.jacfwd(equilibrium)))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """z*, S, its Hessian and the third derivative, by forward mode through an unroll."""
+    first = jax.jacfwd(unrolled)
+    functions = (unrolled, first, jax.jacfwd(first), third(unrolled))
+    return jax.jit(lambda x: [f(x) for f in functions])(EXAMPLE.x)
+
+
+def test_the_oracle_agrees_with_reverse_mode(truth, close):
+    close(jax.jacrev(jax.jacrev(unrolled))(EXAMPLE.x), truth[2])
+
+
+def all_orders(equilibrium):
+    """z*, both first derivatives, the four second ones, and a mixed third."""
+
+    def derivatives(x):
+        seconds = [outer(inner(equilibrium)) for outer in MODES for inner in MODES]
+        mixed = jax.jacfwd(jax.jacrev(jax.jacfwd(equilibrium)))
+        return (
+            equilibrium(x),
+            [d(equilibrium)(x) for d in MODES],
+            [d(x) for d in seconds],
+            mixed(x),
+        )
+
+    return derivatives
+
+
+def assert_all_orders(equilibrium, truth, close):
+    value, first, second, mixed = jax.jit(all_orders(equilibrium))(EXAMPLE.x)
+    close(value, truth[0], tol=1e-8)
+    for derivative in first:
+        close(derivative, truth[1], tol=1e-8)
+    for derivative in second:
+        close(derivative, truth[2], tol=1e-8)
+    close(mixed, truth[3], tol=1e-8)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_every_order_and_mode_with_each_linear_solver(name, truth, close):
+    solve = lambda x: (
+        fixed_point(EXAMPLE.f, x, EXAMPLE.z0, linear_solver=LINEAR[name]).z
+    )
+    assert_all_orders(solve, truth, close)
+
+
+def by_numpy(g, z0, **options):
+    """A solver that JAX cannot differentiate at all: it leaves JAX."""
+    like = jax.ShapeDtypeStruct(z0.shape, z0.dtype)
+    z = z0
+    for _ in range(60):
+        z = jax.pure_callback(lambda z: np.asarray(z), like, g(z))
+    return Solution(z, jnp.zeros(()), jnp.asarray(60), jnp.asarray(True))
+
+
+@pytest.mark.parametrize(
+    "solver", [picard, anderson, broyden, newton, by_numpy], ids=lambda s: s.__name__
+)
+def test_every_order_with_each_solver(solver, truth, close):
+    solve = lambda x: fixed_point(EXAMPLE.f, x, EXAMPLE.z0, solver=solver).z
+    hessian = jax.jacfwd(jax.jacrev(solve))
+    close(jax.jit(hessian)(EXAMPLE.x), truth[2], tol=1e-8)
+    close(jax.jit(third(solve))(EXAMPLE.x), truth[3], tol=1e-8)
+
+
+def test_derivatives_of_a_batch(truth, close):
+    solve = lambda x: fixed_point(EXAMPLE.f, x, EXAMPLE.z0).z
+    xs = jnp.stack([EXAMPLE.x, -EXAMPLE.x])
+    batch = jax.jit(jax.vmap(jax.jacrev(jax.jacfwd(solve))))(xs)
+    close(batch[0], truth[2], tol=1e-8)
+    close(batch[1], jax.jacfwd(jax.jacfwd(unrolled))(-EXAMPLE.x), tol=1e-8)
+
+
+def test_x_may_be_a_tree(truth, close):
+    f = lambda t, z: EXAMPLE.f(jnp.stack([t["a"], t["b"][0]]), z)
+    tree = {"a": EXAMPLE.x[0], "b": [EXAMPLE.x[1]]}
+    S = jax.jacrev(lambda t: fixed_point(f, t, EXAMPLE.z0).z)(tree)
+    close(jnp.stack([S["a"], S["b"][0]], 1), truth[1])
+    H = jax.jacfwd(jax.jacrev(lambda t: fixed_point(f, t, EXAMPLE.z0).z))(tree)
+    close(H["a"]["b"][0], truth[2][:, 0, 1])
+
+
+def test_what_the_layer_closes_over_is_differentiated_too(truth, close):
+    def solve(x):
+        return fixed_point(lambda _, z: EXAMPLE.f(x, z), jnp.zeros(1), EXAMPLE.z0).z
+
+    close(jax.jacrev(solve)(EXAMPLE.x), truth[1])
+    close(jax.jacfwd(jax.jacrev(solve))(EXAMPLE.x), truth[2])
+
+
+def test_first_guess_has_no_derivative():
+    f, x, z0 = EXAMPLE
+    assert jnp.all(jax.jacfwd(lambda z0: fixed_point(f, x, z0).z)(z0) == 0)
+
+
+def test_options_reach_the_solver():
+    solution = fixed_point(*EXAMPLE, solver=picard, max_steps=70, history=True)
+    assert solution.residual.shape == (71,)
+    with pytest.raises(TypeError, match="max_step"):
+        fixed_point(*EXAMPLE, max_step=7)
+
+
+def test_large_layers_build_no_matrix():
+    """At m = 512 neither the solve nor the gradient has an m×m array."""
+    m = 512
+    f = lambda x, z: 0.5 * jnp.tanh(jnp.roll(z, 1) * x["a"] + x["b"])
+    loss = lambda x: jnp.sum(fixed_point(f, x, jnp.zeros(m)).z ** 2)
+    x = {"a": jnp.ones(m), "b": jnp.linspace(0, 1, m)}
+    assert f"{m},{m}" not in str(jax.make_jaxpr(jax.grad(loss))(x))
+    assert f"{m},{m}" in str(
+        jax.make_jaxpr(
+            jax.grad(
+                lambda x: jnp.sum(
+                    fixed_point(f, x, jnp.zeros(m), linear_solver=linear.direct).z ** 2
+                )
+            )
+        )(x)
+    )
+
+
+# What must never look right -----------------------------------------------------------
+
+AFFINE = models.affine(jnp.array([[0.0, 2.0], [1.0, -1.5]]), jnp.ones((2, 1)))
+FAILING = {
+    "diverging": AFFINE,
+    "oscillating": lambda x, z: x - z,
+    "stalled": lambda x, z: z - 1e-4 * (x + z**2),
+    "NaN": lambda x, z: jnp.log(-x - z**2),
+}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_a_failed_solve_gives_nan_and_so_do_its_derivatives(kind, wrap):
+    solve = lambda x: fixed_point(
+        FAILING[kind], x, jnp.full(2, 0.1), solver=picard, max_steps=100
+    )
+    x = jnp.ones(1)
+    assert not wrap(solve)(x).converged
+    for value in (
+        wrap(lambda x: solve(x).z)(x),
+        wrap(jax.grad(lambda x: solve(x).z.sum()))(x),
+        wrap(lambda x: jax.jvp(lambda x: solve(x).z, (x,), (x,))[1])(x),
+        wrap(jax.hessian(lambda x: solve(x).z.sum()))(x),
+    ):
+        assert jnp.isnan(value).all()
+
+
+def test_singular_a_gives_nan_derivatives():
+    f = lambda x, z: z - (z - x) ** 3  # z* = x, but A = 0 there
+    x = jnp.array([0.5])
+    value, slope = jax.jvp(lambda x: fixed_point(f, x, x, tol=1e-3).z, (x,), (x,))
+    assert jnp.isfinite(value).all() and jnp.isnan(slope).all()
+
+
+def test_a_failed_backward_solve_gives_nan():
+    W = jnp.array([[0.0, 1.7], [-1.7, 0.1]])  # spectral radius 1.7
+    f = models.affine(W, jnp.eye(2))
+    loss = lambda x: fixed_point(
+        f, x, jnp.zeros(2), solver=newton, linear_solver=linear.neumann
+    ).z.sum()
+    assert jnp.isnan(jax.jit(jax.grad(loss))(jnp.ones(2))).all()
+
+
+def test_bad_arguments():
+    f, x, z0 = EXAMPLE
+    with pytest.raises(
+        ValueError, match=r"f\(x, z\): expected the shape.*\(4,\).*\(3,\)"
+    ):
+        fixed_point(lambda x, z: z[:3], x, z0)
+    with pytest.raises(ValueError, match=r"f\(x, z\): expected .*float16"):
+        fixed_point(lambda x, z: z.astype(jnp.float16), x, z0)
+    with pytest.raises(TypeError, match=r"x\['k'\]: expected real floats, got int"):
+        fixed_point(lambda x, z: z, {"k": jnp.arange(2)}, z0)
+    with pytest.raises(TypeError, match=r"x\['k'\]: expected an array.*got a str"):
+        fixed_point(lambda x, z: z, {"k": "tanh"}, z0)
+    with pytest.raises(TypeError, match="z0: expected real floats, got int"):
+        fixed_point(f, x, jnp.arange(4))
+    with pytest.raises(ValueError, match="z0: expected a non-empty vector"):
+        fixed_point(f, x, jnp.zeros(0))
+    with pytest.raises(
+        TypeError, match="z0: expected one vector of floats, got a tuple"
+    ):
+        fixed_point(f, x, (z0, z0))
+    with pytest.raises(ValueError, match="tol: expected a relative tolerance"):
+        fixed_point(f, x, z0, tol=0.0)
+    with pytest.raises(ValueError, match="max_steps: expected at least 1"):
+        fixed_point(f, x, z0, max_steps=0)
+
+
+def test_a_loss_must_be_a_scalar():
+    with pytest.raises(TypeError, match="scalar-output"):
+        jax.grad(lambda x: fixed_point(EXAMPLE.f, x, EXAMPLE.z0).z)(EXAMPLE.x)
+
+
+def test_partial_application_is_a_layer(close):
+    f = partial(lambda w, x, z: EXAMPLE.f(w * x, z), 1.0)
+    close(fixed_point(f, EXAMPLE.x, EXAMPLE.z0).z, fixed_point(*EXAMPLE).z)

@@ -1,0 +1,159 @@
+"""The Jacobian and its products, against closed form, long unrolls and slopes."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import deqlib
+from deqlib import adjoint, fixed_point, jacobian, jvp, linear, models, vjp
+from deqlib.check import slopes, taylor_remainders
+
+
+def unroll(example, steps=200):
+    def equilibrium(x):
+        step = lambda z, _: (example.f(x, z), None)
+        return jax.lax.scan(step, example.z0, length=steps)[0]
+
+    return equilibrium
+
+
+@pytest.fixture(params=range(3))
+def case(request):
+    example = models.random_layer(request.param, m=5, n=3)
+    truth = jax.jit(jax.jacfwd(unroll(example)))(example.x)
+    return example, fixed_point(*example).z, truth
+
+
+def test_affine_closed_form(close):
+    W = jnp.array([[0.1, 0.7], [-0.4, 0.3]])
+    U = jnp.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
+    x = jnp.array([1.0, -2.0, 0.5])
+    S = jnp.linalg.solve(jnp.eye(2) - W, U)
+    close(jacobian(models.affine(W, U), x, S @ x), S)
+
+
+def test_square_root(close):
+    x = jnp.array([2.0])
+    close(jacobian(models.square_root, x, jnp.sqrt(x)), jnp.diag(0.5 / jnp.sqrt(x)))
+
+
+def test_jacobian_against_unroll(case, close):
+    (f, x, _), z, S = case
+    close(jacobian(f, x, z), S)
+    close(jax.jit(partial(jacobian, f))(x, z), S)
+
+
+def test_products(case, close):
+    (f, x, _), z, S = case
+    v, u = jnp.array([1.0, -0.5, 2.0]), jnp.array([0.3, -1.0, 0.2, 2.0, 1.0])
+    J = jax.jacfwd(f, 1)(x, z)
+    close(jvp(f, x, z, v), S @ v)
+    close(vjp(f, x, z, u), u @ S)
+    close(adjoint(f, x, z, u), jnp.linalg.solve((jnp.eye(5) - J).T, u))
+
+
+@pytest.mark.parametrize(
+    "linear_solver",
+    [linear.direct, linear.neumann, linear.gmres],
+    ids=lambda s: s.__name__,
+)
+def test_with_each_linear_solver(case, linear_solver, close):
+    (f, x, _), z, S = case
+    close(jacobian(f, x, z, linear_solver=linear_solver), S)
+    close(vjp(f, x, z, z, linear_solver=linear_solver), z @ S)
+
+
+def test_derivatives_of_the_products_are_total(close):
+    """z moves with x, although it is passed as a number."""
+    example = models.random_layer(4, m=4, n=2)
+    f, x, _ = example
+    z, u, v = fixed_point(*example).z, jnp.arange(1.0, 5.0), jnp.array([1.0, -1.0])
+    H = jax.jit(jax.jacfwd(jax.jacfwd(unroll(example))))(x)
+    close(jax.jacfwd(lambda x: jacobian(f, x, z))(x), H)
+    close(jax.jacrev(lambda x: jvp(f, x, z, v))(x), jnp.einsum("ijk,j->ik", H, v))
+    close(jax.jacfwd(lambda x: vjp(f, x, z, u))(x), jnp.einsum("i,ijk->jk", u, H))
+
+
+def test_products_with_a_tree(close):
+    example = models.random_layer(5)
+    f, x, _ = example
+    z = fixed_point(*example).z
+    tree = {"a": x[:1], "b": (x[1:],)}
+    g = lambda t, z: f(jnp.concatenate([t["a"], t["b"][0]]), z)
+    S = jacobian(f, x, z)
+    close(jvp(g, tree, z, tree), S @ x)
+    close(vjp(g, tree, z, z), {"a": (z @ S)[:1], "b": ((z @ S)[1:],)})
+
+
+def test_batches_by_vmap(close):
+    f, x, z0 = models.random_layer(6)
+    xs = jnp.stack([x, -x, 0.5 * x])
+    zs = jax.vmap(lambda x: fixed_point(f, x, z0).z)(xs)
+    batch = jax.vmap(lambda x, z: jacobian(f, x, z))(xs, zs)
+    for x, z, S in zip(xs, zs, batch, strict=True):
+        close(S, jacobian(f, x, z))
+
+
+def test_slopes(case):
+    (f, x, z0), z, _ = case
+    v = jnp.array([0.6, -0.3, 0.7])
+    steps, remainders = taylor_remainders(
+        lambda x: fixed_point(f, x, z0).z, x, v, [jvp(f, x, z, v)]
+    )
+    order = slopes(steps, remainders)
+    assert jnp.abs(order - jnp.array([1.0, 2.0])).max() < 0.25, order
+
+
+def test_singular_is_nan():
+    """At the fold of tanh(w z + b), w = 1 and b = 0, the equilibrium has no slope."""
+    x, z = jnp.array([1.0, 0.0]), jnp.zeros(1)
+    assert jnp.isnan(jacobian(models.tanh_scalar, x, z)).all()
+    assert jnp.isnan(vjp(models.tanh_scalar, x, z, jnp.ones(1))).all()
+
+
+def test_failed_equilibrium_is_nan_also_where_the_layer_is_affine():
+    f = models.affine(jnp.eye(2) / 2, jnp.ones((2, 1)))
+    x, z = jnp.ones(1), jnp.full(2, jnp.nan)
+    assert jnp.isnan(jacobian(f, x, z)).all()
+    assert jnp.isnan(vjp(f, x, z, jnp.ones(2))).all()
+
+
+@pytest.mark.parametrize("function", [jacobian, jvp, adjoint, vjp])
+def test_bad_layers(function):
+    f, x, z = models.random_layer(0)
+    more = {jacobian: (), jvp: (x,), adjoint: (z,), vjp: (z,)}[function]
+    with pytest.raises(
+        ValueError, match=r"f\(x, z\): expected the shape.*\(5,\).*\(4,\)"
+    ):
+        function(lambda x, z: z[:4], x, z, *more)
+    with pytest.raises(TypeError, match="x: expected real floats, got int"):
+        function(f, jnp.arange(3), z, *more)
+    with pytest.raises(TypeError, match="z: expected real floats, got complex"):
+        function(f, x, z + 1j, *more)
+    with pytest.raises(ValueError, match=r"z: expected a non-empty vector.*\(5, 1\)"):
+        function(f, x, z[:, None], *more)
+
+
+def test_bad_directions():
+    f, x, z = models.random_layer(0)
+    with pytest.raises(
+        ValueError, match=r"v: expected the shape of x, \(3,\), got \(5,\)"
+    ):
+        jvp(f, x, z, z)
+    for product in (adjoint, vjp):
+        with pytest.raises(ValueError, match=r"u: expected the shape of z, \(5,\)"):
+            product(f, x, z, x)
+        with pytest.raises(TypeError, match="u: expected real floats, got int"):
+            product(f, x, z, jnp.arange(5))
+    with pytest.raises(ValueError, match="v: expected the shape of x"):
+        jvp(f, x, z, {"v": x})
+    with pytest.raises(TypeError, match="x: expected one vector of floats, got a dict"):
+        jacobian(lambda t, z: f(t["x"], z), {"x": x}, z)
+    with pytest.raises(ValueError, match=r"x: expected a non-empty vector.*\(3, 1\)"):
+        jacobian(f, x[:, None], z)
+
+
+def test_public_names():
+    assert all(hasattr(deqlib, name) for name in deqlib.__all__)

@@ -1,0 +1,105 @@
+"""Solvers of A v = b: right, linear to JAX, and NaN where there is no answer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deqlib import anderson, broyden, linear
+
+SOLVERS = {
+    "direct": linear.direct,
+    "neumann": linear.neumann,
+    "gmres": linear.gmres,
+    "anderson": linear.iterated(anderson),
+    "broyden": linear.iterated(broyden),
+    "by_size": linear.by_size,
+}
+every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+
+
+def system(seed=0, m=6, radius=0.7):
+    rng = np.random.default_rng(seed)
+    J = rng.normal(size=(m, m))
+    J *= radius / np.abs(np.linalg.eigvals(J)).max()
+    return jnp.asarray(np.eye(m) - J), jnp.asarray(rng.normal(size=m))
+
+
+@every_solver
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_solves_at_any_scale(solver, scale, close):
+    A, b = system()
+    close(solver(lambda v: A @ v, scale * b), scale * jnp.linalg.solve(A, b))
+
+
+@every_solver
+def test_zero_gives_zero(solver):
+    A, b = system()
+    assert jnp.all(solver(lambda v: A @ v, 0 * b) == 0)
+
+
+@every_solver
+def test_solve_is_differentiable_and_transposable(solver, close):
+    A, b = system(1, m=4)
+
+    def ours(A, b):
+        return jnp.sum(linear.solve(lambda v: A @ v, b, solver) ** 3)
+
+    def truth(A, b):
+        return jnp.sum(jnp.linalg.solve(A, b) ** 3)
+
+    def derivatives(f):
+        first = jax.grad(f, (0, 1))
+        return lambda A, b: (first(A, b), jax.jacfwd(lambda b: first(A, b))(b))
+
+    close(jax.jit(derivatives(ours))(A, b), derivatives(truth)(A, b))
+
+
+def test_beyond_the_direct_size_no_matrix_is_built():
+    for m, builds in ((linear.DIRECT_UP_TO, True), (linear.DIRECT_UP_TO + 1, False)):
+        text = str(
+            jax.make_jaxpr(lambda b: linear.by_size(lambda v: 2.0 * v, b))(jnp.ones(m))
+        )
+        assert (f"[{m},{m}]" in text) == builds
+
+
+@every_solver
+def test_singular_gives_nan(solver):
+    A = jnp.array([[1.0, 2.0, 0.5], [0.3, 0.1, 0.2], [1.3, 2.1, 0.7]])  # row 3 = 1 + 2
+    b = jnp.array([1.0, 1.0, 1.0])
+    assert jnp.isnan(solver(lambda v: A @ v, b)).all()
+    assert jnp.isnan(jax.jit(lambda b: solver(lambda v: A @ v, b))(b)).all()
+
+
+def test_direct_sees_a_singular_matrix_even_where_b_has_a_solution():
+    A = jnp.array([[1.0, 2.0, 0.5], [0.3, 0.1, 0.2], [1.3, 2.1, 0.7]])
+    assert jnp.isnan(linear.direct(lambda v: A @ v, A @ jnp.ones(3))).all()
+
+
+def test_neumann_diverges_where_the_radius_is_above_one():
+    A, b = system(radius=1.3)
+    assert jnp.isnan(linear.neumann(lambda v: A @ v, b)).all()
+    assert jnp.isfinite(linear.gmres(lambda v: A @ v, b)).all()
+
+
+@every_solver
+def test_bad_arguments(solver):
+    b = jnp.ones(3)
+    with pytest.raises(
+        ValueError, match=r"matvec\(b\): expected the shape.*\(3,\).*\(2,\)"
+    ):
+        solver(lambda v: v[:2], b)
+    with pytest.raises(TypeError, match="b: expected real floats, got int"):
+        solver(lambda v: v, jnp.arange(3))
+    with pytest.raises(ValueError, match="b: expected a non-empty vector"):
+        solver(lambda v: v, jnp.zeros(0))
+
+
+def test_bad_options():
+    for solver in (linear.neumann, linear.gmres):
+        with pytest.raises(ValueError, match="tol: expected"):
+            solver(lambda v: v, jnp.ones(3), tol=0)
+        with pytest.raises(ValueError, match="max_steps: expected at least 1"):
+            solver(lambda v: v, jnp.ones(3), max_steps=0)
+    with pytest.raises(ValueError, match="restart: expected at least 1"):
+        linear.gmres(lambda v: v, jnp.ones(3), restart=0)
