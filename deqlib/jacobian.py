@@ -22,14 +22,20 @@ from deqlib.linear import solve
 def jacobian(f, x, z, *, linear_solver=None):
     """S = A⁻¹ ∂f/∂x, eq. (deq-jacobian): the Jacobian of the equilibrium.
 
-    f              the layer, f(x, z) with the shape of z
-    x              (n,), one flat vector
-    z              (m,), the equilibrium at x
-    linear_solver  a function of `deqlib.linear`; by default chosen by size
+    Source: first source, eq. deq-jacobian; second source, section 2 (its Z).
 
-    Returns S (m, n); NaN where A is singular or z is. Raises TypeError or ValueError
-    if x or z is not a non-empty vector of real floats, or f(x, z) is not like z.
-    Source: first source, eq. deq-jacobian.
+    Args:
+        f: the layer, f(x, z) with the shape of z.
+        x: (n,), one flat vector.
+        z: (m,), the equilibrium at x.
+        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+
+    Returns:
+        S (m, n), or NaN if z is NaN, A is singular or the linear solve failed.
+
+    Raises:
+        TypeError: if x or z is not an array of real floats.
+        ValueError: if x or z is not a non-empty vector, or f(x, z) is not like z.
     """
     x = _validate.vector("x", x)
     column = partial(jvp, f, x, z, linear_solver=linear_solver)
@@ -39,20 +45,32 @@ def jacobian(f, x, z, *, linear_solver=None):
 def jvp(f, x, z, v, *, linear_solver=None):
     """S v, eq. (deq-jvp): how the equilibrium moves when x moves along v.
 
-    x and v are trees of floats of the same shapes; other arguments and errors as
-    `jacobian`. Returns (m,). Source: first source, eq. deq-jacobian, times v.
+    Source: first source, eq. deq-jacobian, times v.
+
+    Args:
+        x: any tree of real floats.
+        v: a direction, a tree of the same shapes.
+
+    Returns:
+        S v (m,). The other arguments and the errors are those of `jacobian`.
     """
     z = _validate.layer(f, x, z)
     v = _validate.like("v", v, "x", x)
-    return _tangent(f, linear_solver, x, implicit(f, linear_solver, x, z), v)
+    return tangent(f, linear_solver, x, implicit(f, linear_solver, x, z), v)
 
 
 def adjoint(f, x, z, u, *, linear_solver=None):
     """The adjoint λ: Aᵀ λ = u, eq. (adjoint-equation), the backward fixed point.
 
-    u is a cotangent on z, (m,); other arguments and errors as `jacobian`, and x may
-    be any tree of floats. Returns λ (m,).
-    Source: first source, eq. deq-backward-fixed-point (its g); second source, 3 (λ).
+    Source: first source, eq. deq-backward-fixed-point (its g); second source,
+    section 3 (its λ).
+
+    Args:
+        x: any tree of real floats.
+        u: a cotangent on z, (m,).
+
+    Returns:
+        λ (m,). The other arguments and the errors are those of `jacobian`.
     """
     z = _validate.layer(f, x, z)
     u = _validate.like("u", u, "z", z)
@@ -64,8 +82,10 @@ def adjoint(f, x, z, u, *, linear_solver=None):
 def vjp(f, x, z, u, *, linear_solver=None):
     """uᵀ S = λᵀ ∂f/∂x, eq. (deq-vjp): the gradient of uᵀ z* by x.
 
-    Arguments and errors as `adjoint`. Returns a tree like x.
     Source: first source, "Computing gradients through DEQs".
+
+    Returns:
+        A tree like x. The arguments and the errors are those of `adjoint`.
     """
     lam = adjoint(f, x, z, u, linear_solver=linear_solver)
     z = implicit(f, linear_solver, x, z)
@@ -79,7 +99,7 @@ def vjp(f, x, z, u, *, linear_solver=None):
 #     z' = ∂f/∂x v + J z',      so      A z' = ∂f/∂x v.
 #
 # How z* was found appears nowhere.
-def _tangent(f, linear_solver, x, z, v):
+def tangent(f, linear_solver, x, z, v):
     _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
     _, push = jax.linearize(partial(f, x), z)
     return solve(lambda dz: dz - push(dz), _heed(z, b), linear_solver)
@@ -94,8 +114,11 @@ def _heed(z, b):
 
 
 def implicit(f, linear_solver, x, z):
-    """z, an equilibrium found by any means, with the derivative that eq. (deq-jacobian)
-    gives it. Any derivative that z brings along is replaced."""
+    """z, an equilibrium found by any means, with the derivatives of eq. (deq-jacobian).
+
+    Any derivative that z brings along is replaced. The arguments are those of
+    `jacobian`, and x may be any tree of real floats.
+    """
     f, x = explicit(f, x, z)
     return _implicit(f, linear_solver, x, z)
 
@@ -118,4 +141,4 @@ def _implicit_rule(f, linear_solver, primals, tangents):
     x, z = primals
     v, _ = tangents
     z = _implicit(f, linear_solver, x, z)
-    return z, _tangent(f, linear_solver, x, z, v)
+    return z, tangent(f, linear_solver, x, z, v)

@@ -17,8 +17,16 @@ DIRECT_UP_TO = 128
 def direct(matvec, b):
     """Solve A v = b by building A, (m, m), from m products, and factoring it (LU).
 
-    Returns v (m,), or NaN if A is singular to working precision. Raises TypeError or
-    ValueError if b is not a non-empty vector of real floats or matvec(b) is not like b.
+    Args:
+        matvec: maps v (m,) to A v (m,), linearly.
+        b: (m,), the right-hand side.
+
+    Returns:
+        v (m,), or NaN if A is singular to working precision.
+
+    Raises:
+        TypeError: if b is not an array of real floats.
+        ValueError: if b is not a non-empty vector, or matvec(b) is not like b.
     """
     b = _vector(matvec, b)
     A = jax.vmap(matvec, in_axes=1, out_axes=1)(jnp.eye(b.size, dtype=b.dtype))
@@ -32,10 +40,15 @@ def neumann(matvec, b, *, tol=None, max_steps=1000):
     """Solve A v = b by v ← v − A v + b, the partial sums of eq. (neumann-series).
 
     With A = I − Jᵀ this is the backward fixed point, eq. (deq-backward-fixed-point):
-    v ← Jᵀ v + b. It converges when the spectral radius of J is below one, else the
-    result is NaN. tol is relative to ‖v‖. Returns v (m,); errors as `direct`, and
-    for tol and max_steps as `picard`.
-    Source: first source, "Computing gradients through DEQs".
+    v ← Jᵀ v + b. It converges if the spectral radius of J is below one; else the
+    result is NaN. Source: first source, "Computing gradients through DEQs".
+
+    Args:
+        tol: relative to ‖v‖; by default 64 roundings of the dtype.
+        max_steps: the most terms to add.
+
+    The other arguments and the errors are those of `direct` and, for tol and
+    max_steps, of `deqlib.solvers.picard`.
     """
     return iterated(picard, tol=tol, max_steps=max_steps)(matvec, b)
 
@@ -43,9 +56,15 @@ def neumann(matvec, b, *, tol=None, max_steps=1000):
 def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
     """Solve A v = b by GMRES, at most `max_steps` times `restart` products.
 
-    Needs no spectral radius below one. tol is relative to ‖v‖; a larger residual in
-    the end gives NaN. Returns v (m,); errors as `neumann`.
-    Source: Saad and Schultz (1986), through `jax.scipy.sparse.linalg.gmres`.
+    Needs no spectral radius below one. If the residual is above tol ‖v‖ in the end,
+    the result is NaN. Source: Saad and Schultz (1986), through JAX's own GMRES.
+
+    Args:
+        tol: relative to ‖v‖; by default 64 roundings of the dtype.
+        max_steps: the most restarts.
+        restart: products between two restarts, at least 1.
+
+    The other arguments and the errors are those of `neumann`.
     """
     b = _vector(matvec, b)
     tol = _validate.tolerance(tol, b.dtype)
@@ -68,7 +87,13 @@ def iterated(solver, **options):
     """A linear solver made of a solver of fixed points: A v = b is v = v − A v + b.
 
     `iterated(anderson)` is a linear solver like `neumann`, which is `iterated(picard)`.
-    `options` go to `solver`.
+
+    Args:
+        solver: a function of `deqlib.solvers`.
+        **options: go to `solver`.
+
+    Returns:
+        A function (matvec, b) that returns v (m,), or NaN if the solver failed.
     """
 
     def solve_by_iteration(matvec, b):

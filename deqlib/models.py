@@ -41,7 +41,13 @@ def tanh_layer(W, U, b, V=None):
 
 
 class Example(NamedTuple):
-    """A layer f with a point x (n,) and a first guess z0 (m,)."""
+    """A layer with a point and a first guess.
+
+    Attributes:
+        f: the layer.
+        x: (n,), the point.
+        z0: (m,), the first guess.
+    """
 
     f: Any
     x: Any

@@ -14,13 +14,14 @@ from deqlib import _validate
 
 
 class Solution(NamedTuple):
-    """What a solver found. Where `converged` is false, `z` is NaN in every entry.
+    """What a solver found. Where `converged` is false, every entry of `z` is NaN.
 
-    z          (m,)   the equilibrium
-    residual   ()     ‖g(z) − z‖ / ‖g(z)‖ at the last step
-                      (with `history=True`: (max_steps + 1,), at every step, then NaN)
-    steps      ()     how many times z was updated
-    converged  ()     whether the residual came down to the tolerance
+    Attributes:
+        z: (m,), the equilibrium.
+        residual: ‖g(z) − z‖ / ‖g(z)‖ at the last step, a scalar; with `history=True`
+            at every step, (max_steps + 1,), and NaN after the last.
+        steps: how many times z was updated.
+        converged: whether the residual came down to the tolerance.
     """
 
     z: jax.Array
@@ -79,16 +80,22 @@ def mark(value, valid):
 def picard(g, z0, *, tol=None, max_steps=1000, history=False):
     """Solve z = g(z) by z ← g(z), eq. (picard-definition).
 
-    g          maps (m,) to (m,)
-    z0         (m,), the first guess
-    tol        relative tolerance on the residual; by default 64 roundings of the dtype
-    max_steps  after so many updates without success the solve has failed
-    history    if true, `residual` holds the residual of every step
-
-    Returns a `Solution`. Raises TypeError or ValueError on a z0 that is not a non-empty
-    vector of real floats, a g that changes its shape or dtype, a tol outside
-    [eps, 1) and a max_steps below 1.
     Source: first source, "The Jacobian of a DEQ" (any root-finding algorithm will do).
+
+    Args:
+        g: maps (m,) to (m,).
+        z0: (m,), the first guess.
+        tol: relative tolerance on the residual; by default 64 roundings of the dtype.
+        max_steps: after so many updates without success the solve has failed.
+        history: if true, `residual` holds the residual of every step.
+
+    Returns:
+        A `Solution`.
+
+    Raises:
+        TypeError: if z0 is not an array of real floats, or max_steps not an integer.
+        ValueError: if z0 is not a non-empty vector, g changes its shape or dtype, tol
+            is not in [eps, 1), or max_steps is below 1.
     """
     return _iterate(
         g,
@@ -105,8 +112,12 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
     """Solve z = g(z) by Anderson acceleration, eq. (anderson-definition).
 
     Takes the combination of the last `memory` differences that would make the
-    residual smallest if g were affine. Other arguments, result and errors as `picard`.
-    Source: Anderson (1965); Walker and Ni (2011).
+    residual smallest if g were affine. Source: Anderson (1965); Walker and Ni (2011).
+
+    Args:
+        memory: how many differences to keep, at least 1.
+
+    The other arguments, the result and the errors are those of `picard`.
     """
     memory = _validate.count("memory", memory)
 
@@ -134,8 +145,12 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
     """Solve z = g(z) by Broyden's method, eq. (broyden-secant): a quasi-Newton method.
 
     Keeps H = −I + U Vᵀ, an estimate of the inverse Jacobian of g(z) − z that explains
-    the last step, and starts afresh every `memory` updates. Other arguments, result
-    and errors as `picard`. Source: Broyden (1965); Bai et al. (2019).
+    the last step. Source: Broyden (1965); Bai et al. (2019).
+
+    Args:
+        memory: after so many updates H starts afresh from −I; at least 1.
+
+    The other arguments, the result and the errors are those of `picard`.
     """
     memory = _validate.count("memory", memory)
 
@@ -163,8 +178,9 @@ def newton(g, z0, *, tol=None, max_steps=50, history=False):
     """Solve z = g(z) by Newton's method, eq. (newton-definition).
 
     Each step solves (I − J) s = g(z) − z with the m×m matrix J = ∂g/∂z: g must be
-    differentiable, and m moderate. Other arguments, result and errors as `picard`.
-    Source: any text on numerical analysis, e.g. Ortega and Rheinboldt (1970).
+    differentiable, and m moderate. Source: Ortega and Rheinboldt (1970).
+
+    The arguments, the result and the errors are those of `picard`.
     """
 
     def step(z, r, memory, k):

@@ -1,0 +1,7 @@
+"""The machinery of the book's pages: setup, evidence, source, figures, exercises."""
+
+from deqlib.notebook.exercises import check
+from deqlib.notebook.live import Parameter, live_figure
+from deqlib.notebook.page import COLORS, compare, setup, source
+
+__all__ = ["COLORS", "Parameter", "check", "compare", "live_figure", "setup", "source"]

@@ -1,0 +1,139 @@
+"""The equation ledger: every numbered equation of the book beside the test that holds it.
+
+An equation is numbered by a label behind it, `$$ … $$ (label)`. A label that ends in
+`-definition` names something; every other label claims something, and a test marked
+`@pytest.mark.equation(label)` evaluates both of its sides. The tests write what they
+measured to `_build/ledger.json`; this extension makes the ledger page from it, and
+links each equation to its row.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from docutils import nodes
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.nodes import make_refnode
+
+ROOT = Path(__file__).resolve().parents[2]
+LEDGER = ROOT / "_build" / "ledger.json"
+PAGE = "book/appendices/ledger"
+BLOCK = re.compile(
+    r"^\$\$\s*\n(?P<latex>.*?)\n\$\$ \((?P<label>[\w-]+)\)$", re.M | re.S
+)
+
+
+class Equation(NamedTuple):
+    label: str
+    latex: str
+    page: Path  # relative to the root
+
+    @property
+    def is_definition(self):
+        return self.label.endswith("-definition")
+
+
+def pages():
+    """The book's chapters and appendices, in reading order by name."""
+    found = [*ROOT.glob("book/**/*.ipynb"), *ROOT.glob("book/**/*.md")]
+    return sorted(p for p in found if not any(d.startswith(".") for d in p.parts))
+
+
+def prose(page):
+    if page.suffix == ".md":
+        return page.read_text(encoding="utf-8")
+    cells = nbformat.read(page, as_version=4).cells
+    return "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+
+
+def equations():
+    """Every numbered equation of the book."""
+    return [
+        Equation(m["label"], m["latex"].strip(), page.relative_to(ROOT))
+        for page in pages()
+        for m in BLOCK.finditer(prose(page))
+    ]
+
+
+def measured():
+    """What the tests measured: {label: {test, error, runs}}."""
+    if not LEDGER.exists():
+        raise ExtensionError(f"{LEDGER} is missing: run the equation tests first")
+    return json.loads(LEDGER.read_text(encoding="utf-8"))
+
+
+class LedgerTable(SphinxDirective):
+    """One row for each equation: label, statement, chapter, test, error."""
+
+    def run(self):
+        rows = measured()
+        self.env.note_dependency(str(LEDGER))
+        text = []
+        for e in equations():
+            row = rows.get(e.label)
+            if row is None and not e.is_definition:
+                raise ExtensionError(f"equation {e.label} has no test")
+            latex = " ".join(e.latex.split())
+            chapter = f"[{chapter_title(e.page)}](/{e.page.as_posix()})"
+            entry = [
+                f"({row_id(e.label)})=",
+                f"{{eq}}`{e.label}` `{e.label}`, {chapter}",
+                "",
+                f"$$\n{latex}\n$$",
+            ]
+            if row:
+                entry += [
+                    "",
+                    f"largest relative error **{row['error']:.1e}** over {row['runs']} "
+                    f"runs of `{row['test']}`",
+                ]
+            else:
+                entry += ["", "a definition: it says what a symbol means"]
+            text += [":::{div} ledger-row", *"\n".join(entry).split("\n"), ":::", ""]
+        held = len([e for e in equations() if not e.is_definition])
+        text.insert(0, f"{held} equations, each held by a test.\n")
+        return self.parse_text("\n".join(text))
+
+    def parse_text(self, text):
+        box = nodes.container()
+        self.state.nested_parse(text.split("\n"), self.content_offset, box)
+        return box.children
+
+
+def row_id(label):
+    return f"row-{label}"
+
+
+def chapter_title(page):
+    heading = re.search(r"^# (.+)$", prose(ROOT / page), re.M)
+    return heading[1]
+
+
+def link_equations(app, doctree, docname):
+    """Behind each equation that claims something: its error, linking to its row."""
+    if docname == PAGE or app.builder.format != "html":
+        return
+    rows = measured()
+    for block in list(doctree.findall(nodes.math_block)):
+        row = rows.get(block.get("label"))
+        if row is None:
+            continue
+        link = make_refnode(
+            app.builder,
+            docname,
+            PAGE,
+            row_id(block["label"]),
+            nodes.Text(f"checked to {row['error']:.0e}"),
+            f"The test of equation {block['label']} in the ledger",
+        )
+        note = nodes.paragraph("", "", link, classes=["checked"])
+        block.parent.insert(block.parent.index(block) + 1, note)
+
+
+def setup(app):
+    app.add_directive("ledger", LedgerTable)
+    app.connect("doctree-resolved", link_equations)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

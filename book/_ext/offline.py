@@ -1,0 +1,40 @@
+"""A site that needs no other host: MathJax from a package, no thebe, docstring links."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
+
+
+def copy_mathjax(app, error):
+    if error or app.builder.format != "html":
+        return
+    package = importlib.util.find_spec("sphinx-mathjax-offline").origin
+    source = Path(package).parent / "static" / "mathjax"
+    target = Path(app.outdir) / "_static" / "mathjax"
+    for name in MATHJAX:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, target / name)
+
+
+def strip_thebe(app, pagename, templatename, context, doctree):
+    for kind in ("script_files", "css_files"):
+        context[kind] = [f for f in context.get(kind, []) if "thebe" not in str(f)]
+
+
+def link_docstrings(app, what, name, obj, options, lines):
+    """`eq. (label)` in a docstring becomes a link to the equation of the book."""
+    lines[:] = [re.sub(r"eq\. \(([\w-]+)\)", r"eq. :eq:`\1`", line) for line in lines]
+
+
+def setup(app):
+    app.connect("build-finished", copy_mathjax)
+    app.connect("html-page-context", strip_thebe, priority=900)
+    if "autodoc-process-docstring" in app.events.events:
+        app.connect("autodoc-process-docstring", link_docstrings)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

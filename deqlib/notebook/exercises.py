@@ -1,0 +1,268 @@
+"""The checks behind the book's exercises: right, or a hint at what went wrong."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import fixed_point, models, picard
+from deqlib.check import relative_error, rounding
+
+CHECKS = {}
+
+
+def check(name, answer):
+    """Say whether `answer` solves the exercise `name`; if not, give a hint.
+
+    Returns True if it does. Raises KeyError for an unknown exercise.
+    """
+    if name not in CHECKS:
+        raise KeyError(f"name: expected one of {sorted(CHECKS)}, got {name!r}")
+    try:
+        untouched = answer is None or answer is ...
+        hint = "nothing to check yet." if untouched else CHECKS[name](answer)
+    except Exception as error:
+        hint = f"it raised {type(error).__name__}: {error}"
+    print("Right." if hint is None else f"Not yet: {hint}")
+    return hint is None
+
+
+def exercise(name):
+    """Register a check: a function of the answer that returns None, or a hint."""
+
+    def register(function):
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+def judge(got, want, mistakes=()):
+    """None if `got` equals `want`; the hint of the first mistake that it equals; or one
+    that tells how far it is."""
+    if got is None or got is ...:
+        return "it returned nothing."
+    if jax.tree.map(jnp.shape, got) != jax.tree.map(jnp.shape, want):
+        shapes = jax.tree.map(jnp.shape, want), jax.tree.map(jnp.shape, got)
+        return f"the shape should be {shapes[0]}, and it is {shapes[1]}."
+    error = relative_error(got, want)
+    if error <= rounding():
+        return None
+    for wrong, hint in mistakes:
+        if jnp.shape(wrong) == jnp.shape(got) and relative_error(got, wrong) < 1e-3:
+            return hint
+    return f"the relative error is {error:.1g}."
+
+
+# Introduction -------------------------------------------------------------------------
+
+
+@exercise("introduction-implicit")
+def _(slope):
+    return judge(
+        slope,
+        0.25,
+        [
+            (1 / 3, "the second z in z³ + z = t has a derivative too."),
+            (4.0, "solve for dz/dt: you have dt/dz."),
+        ],
+    )
+
+
+@exercise("introduction-shapes")
+def _(numbers):
+    mistakes = [
+        (5, "the row is multiplied by B in the end."),
+        (15, "u makes a row of it."),
+    ]
+    return judge(numbers, 3, mistakes)
+
+
+@exercise("introduction-directional")
+def _(directional):
+    g, x = lambda x: jnp.stack([x[0] * x[1], jnp.sin(x[0])]), jnp.array([0.5, 2.0])
+    v = jnp.array([1.0, -1.0])
+    J = jax.jacfwd(g)(x)
+    return judge(
+        directional(g, x, v),
+        J @ v,
+        [
+            (g(x), "jvp returns the value first, then the derivative."),
+            (v @ J, "that is v J."),
+        ],
+    )
+
+
+@exercise("introduction-rounding")
+def _(h):
+    if not 0 < h:
+        return "h has to be positive."
+    if (1 + math.sin(h)) - 1 != 0:
+        return f"1 + sin(h) is still {1 + math.sin(h)!r}: go smaller."
+    return None
+
+
+# Chapter 1 ----------------------------------------------------------------------------
+
+
+@exercise("layers-steps")
+def _(steps):
+    return judge(
+        steps,
+        132,
+        [
+            (131, "after 131 steps the error is still a little too large."),
+            (150, "that is for the residual or another factor; use 0.9ᵏ."),
+        ],
+    )
+
+
+@exercise("layers-damped")
+def _(answer):
+    damped, a = answer
+    if damped(jnp.cos, 0.3) is None:
+        return "damped should return a function."
+    z = jnp.array([0.4])
+    hint = judge(
+        damped(jnp.cos, 0.3)(z),
+        0.7 * z + 0.3 * jnp.cos(z),
+        [(0.3 * z + 0.7 * jnp.cos(z), "a belongs to g, and 1 - a to z.")],
+    )
+    if hint is None and a is ...:
+        hint = "now choose a."
+    if hint is None:
+        g = lambda z: jnp.tanh(-2 * z + 0.3)
+        if not picard(damped(g, a), jnp.zeros(1)).converged:
+            hint = f"with a = {a} the slope at the equilibrium is not between -1 and 1."
+        elif jnp.abs(damped(g, a)(jnp.ones(1)) - 1) < 1e-6:
+            hint = "with a = 0 every state is an equilibrium."
+    return hint
+
+
+@exercise("layers-growth")
+def _(J):
+    J = jnp.asarray(J, float)
+    if J.shape != (2, 2):
+        return f"J should have shape (2, 2), and has {J.shape}."
+    radius = float(np.abs(np.linalg.eigvals(np.asarray(J))).max())
+    if radius > 0.5 + 1e-6:
+        return f"its spectral radius is {radius:.2g}."
+    error = float(jnp.linalg.norm(J @ J @ J @ jnp.array([0.0, 1.0])))
+    return None if error > 10 else f"after three steps the error is {error:.2g}."
+
+
+# Chapter 2 ----------------------------------------------------------------------------
+
+
+@exercise("jacobian-cell")
+def _(S):
+    return judge(
+        jnp.asarray(S, float),
+        jnp.array([4.0, 2.0]),
+        [
+            (jnp.array([2.0, 1.0]), "that is df/dx; solve with A."),
+            (jnp.array([2.0, 4.0]), "w comes first, then b."),
+            (jnp.array([2.0, 2.0]), "df/dw is z at the equilibrium."),
+        ],
+    )
+
+
+@exercise("jacobian-dense")
+def _(dense_jacobian):
+    f, x, z0 = models.random_layer(11, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    J, fx = jax.jacfwd(f, 1)(x, z), jax.jacfwd(f, 0)(x, z)
+    identity = jnp.eye(4)
+    return judge(
+        dense_jacobian(f, x, z),
+        jnp.linalg.solve(identity - J, fx),
+        [
+            (fx, "that is df/dx alone; solve with A."),
+            (jnp.linalg.solve(J - identity, fx), "the sign: A is I - J."),
+            (jnp.linalg.solve(identity - J.T, fx), "that is A transposed."),
+            (jnp.linalg.solve(identity + J, fx), "A is I - J, not I + J."),
+            (jnp.linalg.solve(1 - J, fx), "1 - J subtracts from every entry: use I."),
+        ],
+    )
+
+
+@exercise("jacobian-singular")
+def _(W):
+    W = jnp.asarray(W, float)
+    if W.shape != (2, 2):
+        return f"W should have shape (2, 2), and has {W.shape}."
+    if jnp.any(W == 0):
+        return "W should have no zero entry."
+    gap = float(np.abs(np.linalg.eigvals(np.asarray(W)) - 1).min())
+    # A double eigenvalue moves by the root of a rounding error.
+    if gap > 10 * float(jnp.finfo(W.dtype).eps) ** 0.5:
+        return f"A is regular: the eigenvalue of W nearest to one is {gap:.2g} away."
+    return None
+
+
+# Chapter 3 ----------------------------------------------------------------------------
+
+
+@exercise("backward-row")
+def _(answer):
+    lam, terms = answer
+    if lam is ...:
+        return "nothing to check yet."
+    hint = judge(
+        jnp.asarray(lam, float),
+        jnp.array([1.0, 0.5]),
+        [
+            (jnp.array([1.0, 0.0]), "that solves A λ = u, without the transpose."),
+            (jnp.array([0.0, 0.5]), "that is the second term; add the first."),
+        ],
+    )
+    if hint is None and terms != 2:
+        hint = "λ is right; count the terms of the sum that are not zero."
+    return hint
+
+
+@exercise("backward-truncated")
+def _(backward):
+    f, x, z0 = models.random_layer(12, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    u = jnp.array([1.0, -0.5, 0.3, 2.0])
+    J, fx = jax.jacfwd(f, 1)(x, z), jax.jacfwd(f, 0)(x, z)
+
+    def row(matrix, K):
+        lam = jnp.zeros_like(u)
+        for _ in range(K):
+            lam = matrix @ lam + u
+        return lam @ fx
+
+    for K in (1, 2, 5):
+        hint = judge(
+            backward(f, x, z, u, K),
+            row(J.T, K),
+            [
+                (row(J.T, K + 1), "that is one term too many: start at λ = 0."),
+                (row(J.T, K - 1), "one term is missing."),
+                (row(J, K), "that multiplies with J, not with its transpose."),
+                (u @ jnp.linalg.solve(jnp.eye(4) - J, fx), "that is the full sum."),
+            ],
+        )
+        if hint is not None:
+            return f"with K = {K}, {hint}"
+    return None
+
+
+@exercise("backward-uphill")
+def _(answer):
+    J, u = answer
+    if J is ... or u is ...:
+        return "nothing to check yet."
+    J, u = jnp.asarray(J, float), jnp.asarray(u, float)
+    if J.shape != (2, 2) or u.shape != (2,):
+        return f"J should be (2, 2) and u (2,); they are {J.shape} and {u.shape}."
+    radius = float(np.abs(np.linalg.eigvals(np.asarray(J))).max())
+    if radius >= 1:
+        return f"the spectral radius of J is {radius:.2g}."
+    product = float(jnp.linalg.solve(jnp.eye(2) - J.T, u) @ u)
+    if product >= 0:
+        return f"λᵀu = {product:.2g}: downhill. Try a larger entry off the diagonal."
+    return None

@@ -1,0 +1,65 @@
+"""What every chapter starts with, and how it prints evidence and shows code."""
+
+import inspect
+import os
+import textwrap
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+
+from deqlib.check import relative_error, rounding
+
+# One quantity, one colour, through the whole book (Okabe and Ito's palette).
+COLORS = {
+    "forward": "#0072B2",
+    "backward": "#D55E00",
+    "third": "#009E73",
+    "fourth": "#CC79A7",
+    "error": "#C22326",
+    "truth": "#000000",
+}
+
+
+def setup():
+    """Float64 unless JAX_ENABLE_X64 says otherwise, exact products, the book's style."""
+    if "JAX_ENABLE_X64" not in os.environ:
+        jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    plt.style.use(Path(__file__).with_name("book.mplstyle"))
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg")
+    except (ImportError, AttributeError):  # outside a notebook there is no backend
+        pass
+    device, dtype = jax.devices()[0], jnp.dtype(jnp.result_type(float)).name
+    print(
+        f"deqlib {version('deqlib')}, jax {jax.__version__}, {device.platform}, {dtype}"
+    )
+
+
+def compare(name, got, want):
+    """Print how far `got` is from `want`, as the same text on every device and dtype.
+
+    Returns whether they are equal up to rounding; else the relative error is printed.
+    """
+    error = relative_error(got, want)
+    equal = error <= rounding()
+    print(f"{name:<46}", "equal up to rounding" if equal else f"off by {error:.2g}")
+    return equal
+
+
+def source(function):
+    """The source of a function of deqlib, from its file, without its docstring."""
+    from IPython.display import Markdown
+
+    function = inspect.unwrap(getattr(function, "fun", function))
+    lines = textwrap.dedent(inspect.getsource(function))
+    if function.__doc__:
+        head, _, tail = lines.partition('"""')
+        lines = head.rstrip() + tail.partition('"""')[2]
+    comments = inspect.getcomments(function) or ""
+    return Markdown(f"```python\n{comments}{lines.rstrip()}\n```")

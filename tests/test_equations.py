@@ -1,0 +1,383 @@
+"""The ledger: each numbered equation, both sides, on several random layers.
+
+Layers have non-symmetric weights, m ≠ n in both directions, and every mixed derivative
+alive. Where the book states an equation for a special layer, that layer is drawn.
+"""
+
+from functools import cache, cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import deqlib
+from deqlib import adjoint, broyden, jacobian, jvp, linear, models, newton, picard, vjp
+
+SHAPES = [(5, 3), (3, 6), (4, 1)]
+on_random_layers = pytest.mark.parametrize(
+    "case", [(seed, m, n) for seed, (m, n) in enumerate(SHAPES * 2)], indirect=True
+)
+on_random_seeds = pytest.mark.parametrize("rng", range(5), indirect=True)
+
+
+class Case:
+    """A random layer at its equilibrium, with its dense derivatives."""
+
+    def __init__(self, seed, m, n):
+        self.f, self.x, self.z0 = models.random_layer(seed, m, n)
+        self.m, self.n = m, n
+        self.z = newton(partial(self.f, self.x), self.z0).z
+        self.J = jax.jacfwd(self.f, 1)(self.x, self.z)
+        self.A = jnp.eye(m) - self.J
+        self.fx = jax.jacfwd(self.f, 0)(self.x, self.z)
+        rng = np.random.default_rng(100 + seed)
+        self.u, self.v = (
+            jnp.asarray(rng.normal(size=m)),
+            jnp.asarray(rng.normal(size=n)),
+        )
+
+    def unrolled(self, x, steps=150, z0=None):
+        step = lambda z, _: (self.f(x, z), None)
+        return jax.lax.scan(step, self.z0 if z0 is None else z0, length=steps)[0]
+
+    @cached_property
+    def S(self):
+        """The oracle: autodiff through a long unroll."""
+        return jax.jacfwd(self.unrolled)(self.x)
+
+
+case_of = cache(Case)
+
+
+@pytest.fixture
+def case(request):
+    return case_of(*request.param)
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(request.param)
+
+
+def contraction(rng, m, norm=0.8):
+    W = rng.normal(size=(m, m))
+    return jnp.asarray(norm * W / np.linalg.norm(W, 2))
+
+
+# Introduction -------------------------------------------------------------------------
+
+
+def quadratic(t, z):
+    return t + z**2 / 4
+
+
+@pytest.mark.equation("quadratic-equilibrium")
+@on_random_seeds
+def test_quadratic_equilibrium(rng, both_sides):
+    t = jnp.asarray(rng.uniform(-3, 0.9, size=1))
+    both_sides(
+        deqlib.fixed_point(quadratic, t, jnp.zeros(1)).z, 2 - 2 * jnp.sqrt(1 - t)
+    )
+
+
+@pytest.mark.equation("quadratic-slope")
+@on_random_seeds
+def test_quadratic_slope(rng, both_sides):
+    t = jnp.asarray(rng.uniform(-3, 0.9, size=1))
+    z = 2 - 2 * jnp.sqrt(1 - t)
+    both_sides(
+        jax.jacfwd(lambda t: 2 - 2 * jnp.sqrt(1 - t))(t), jnp.diag(1 / (1 - z / 2))
+    )
+    both_sides(jacobian(quadratic, t, z), jnp.diag(1 / (1 - z / 2)))
+
+
+# Chapter 1 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("affine-equilibrium")
+@on_random_seeds
+def test_affine_equilibrium(rng, both_sides):
+    w, b = rng.uniform(-0.9, 0.9), rng.normal()
+    both_sides(picard(lambda z: w * z + b, jnp.zeros(1)).z, jnp.array([b / (1 - w)]))
+
+
+@pytest.mark.equation("banach-bound")
+@on_random_seeds
+def test_banach_bound(rng, no_larger):
+    W, b = contraction(rng, 6), jnp.asarray(rng.normal(size=6))
+    g = lambda z: jnp.tanh(W @ z + b)
+    z_star = newton(g, jnp.zeros(6)).z
+    states = [jnp.asarray(rng.normal(size=6))]
+    for _ in range(20):
+        states.append(g(states[-1]))
+    first = jnp.linalg.norm(states[1] - states[0])
+    for k, z in enumerate(states):
+        no_larger(jnp.linalg.norm(z - z_star), 0.8**k / 0.2 * first)
+
+
+@pytest.mark.equation("picard-error")
+@on_random_seeds
+def test_picard_error(rng, both_sides):
+    J, b, z = contraction(rng, 5), jnp.asarray(rng.normal(size=5)), jnp.ones(5)
+    z_star = jnp.linalg.solve(jnp.eye(5) - J, b)
+    start = z - z_star
+    for k in range(1, 8):
+        z = J @ z + b
+        both_sides(z - z_star, jnp.linalg.matrix_power(J, k) @ start)
+
+
+@pytest.mark.equation("heron-error")
+@on_random_seeds
+def test_heron_error(rng, both_sides):
+    x, z = (
+        jnp.asarray(rng.uniform(0.5, 9, size=1)),
+        jnp.asarray(rng.uniform(3, 9, size=1)),
+    )
+    both_sides(models.square_root(x, z) - jnp.sqrt(x), (z - jnp.sqrt(x)) ** 2 / (2 * z))
+
+
+@pytest.mark.equation("broyden-secant")
+@on_random_seeds
+def test_broyden_secant(rng, both_sides):
+    """The dense method obeys the secant equation, and deqlib's makes the same steps."""
+    W, b = contraction(rng, 6), jnp.asarray(rng.normal(size=6))
+    g = lambda z: jnp.tanh(W @ z + b)
+    H, z, residuals = -jnp.eye(6), jnp.zeros(6), []
+    r = g(z) - z
+    for _ in range(6):
+        residuals.append(jnp.linalg.norm(r) / jnp.linalg.norm(g(z)))
+        z_next = z - H @ r
+        r_next = g(z_next) - z_next
+        p, y = z_next - z, r_next - r
+        H = H + jnp.outer(p - H @ y, p @ H) / (p @ H @ y)
+        both_sides(H @ y, p)
+        z, r = z_next, r_next
+    history = broyden(g, jnp.zeros(6), history=True, max_steps=50).residual
+    both_sides(history[:6], jnp.stack(residuals))
+
+
+# Chapter 2 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("square-root-derivative")
+@on_random_seeds
+def test_square_root_derivative(rng, both_sides):
+    x = jnp.asarray(rng.uniform(0.1, 9, size=1))
+    truth = jnp.diag(1 / (2 * jnp.sqrt(x)))
+    both_sides(jax.jacfwd(jnp.sqrt)(x), truth)
+    both_sides(jacobian(models.square_root, x, jnp.sqrt(x)), truth)
+
+
+@pytest.mark.equation("implicit-function")
+@on_random_layers
+def test_implicit_function(case, both_sides):
+    root = lambda x, z: case.f(x, z) - z
+    by_z, by_x = (
+        jax.jacfwd(root, 1)(case.x, case.z),
+        jax.jacfwd(root, 0)(case.x, case.z),
+    )
+    both_sides(case.S, -jnp.linalg.inv(by_z) @ by_x)
+
+
+@pytest.mark.equation("root-jacobian")
+@on_random_layers
+def test_root_jacobian(case, both_sides):
+    root = lambda z: case.f(case.x, z) - z
+    both_sides(jax.jacfwd(root)(case.z), case.J - jnp.eye(case.m))
+
+
+@pytest.mark.equation("deq-jacobian")
+@on_random_layers
+def test_deq_jacobian(case, both_sides):
+    both_sides(case.S, jnp.linalg.inv(case.A) @ case.fx)
+    both_sides(case.S, jacobian(case.f, case.x, case.z))
+
+
+@pytest.mark.equation("implicit-equation")
+@on_random_layers
+def test_implicit_equation(case, both_sides):
+    S = jacobian(case.f, case.x, case.z)
+    both_sides(case.S, case.fx + case.J @ case.S)
+    both_sides(S, case.fx + case.J @ S)
+
+
+@pytest.mark.equation("deq-jvp")
+@on_random_layers
+def test_deq_jvp(case, both_sides):
+    both_sides(case.A @ (case.S @ case.v), case.fx @ case.v)
+    both_sides(case.A @ jvp(case.f, case.x, case.z, case.v), case.fx @ case.v)
+
+
+@pytest.mark.equation("unroll-jacobian")
+@on_random_layers
+def test_unroll_jacobian(case, both_sides):
+    for K in (1, 2, 5):
+        powers = sum(jnp.linalg.matrix_power(case.J, k) for k in range(K))
+        unrolled = partial(case.unrolled, steps=K, z0=case.z)
+        both_sides(jax.jacfwd(unrolled)(case.x), powers @ case.fx)
+
+
+@pytest.mark.equation("unroll-error")
+@on_random_layers
+def test_unroll_error(case, both_sides):
+    S = case.S
+    for K in (1, 3):
+        unrolled = partial(case.unrolled, steps=K, z0=case.z)
+        both_sides(
+            S - jax.jacfwd(unrolled)(case.x), jnp.linalg.matrix_power(case.J, K) @ S
+        )
+
+
+@pytest.mark.equation("cell-slope")
+@on_random_seeds
+def test_cell_slope(rng, both_sides):
+    w, b = rng.uniform(-0.9, 0.9), rng.normal()
+    x = jnp.array([w, b])
+    step = lambda b: lambda z, _: (jnp.tanh(w * z + b), None)
+    unrolled = lambda b: jax.lax.scan(step(b), jnp.zeros(1), length=500)[0][0]
+    z = unrolled(b)
+    formula = (1 - z**2) / (1 - w * (1 - z**2))
+    both_sides(jax.grad(unrolled)(x[1]), formula)
+    both_sides(jacobian(models.tanh_scalar, x, z[None])[0, 1], formula)
+
+
+# Chapter 3 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("net-gradient")
+@on_random_layers
+def test_net_gradient(case, both_sides):
+    mix = jnp.asarray(np.random.default_rng(case.m).normal(size=(case.n, case.n + 2)))
+    prior = lambda x_: jnp.sin(mix @ x_)
+    post = lambda z: jnp.stack([z[0] * z[1], jnp.sum(z**2), z[-1]])
+    loss = lambda y: jnp.log(1 + y[0] ** 2) + y[1] * y[2]
+    x_ = jnp.linspace(-0.5, 0.8, case.n + 2)
+    x = prior(x_)
+    z = case.unrolled(x)
+    S = jacobian(case.f, x, z)
+    factors = jax.grad(loss)(post(z)), jax.jacrev(post)(z), S, jax.jacrev(prior)(x_)
+    row = factors[0] @ factors[1] @ factors[2] @ factors[3]
+    both_sides(jax.grad(lambda x_: loss(post(case.unrolled(prior(x_)))))(x_), row)
+    solve = lambda x: deqlib.fixed_point(case.f, x, case.z0).z
+    both_sides(jax.grad(lambda x_: loss(post(solve(prior(x_)))))(x_), row)
+
+
+@pytest.mark.equation("adjoint-equation")
+@on_random_layers
+def test_adjoint_equation(case, both_sides):
+    both_sides(case.A.T @ adjoint(case.f, case.x, case.z, case.u), case.u)
+
+
+@pytest.mark.equation("deq-vjp")
+@on_random_layers
+def test_deq_vjp(case, both_sides):
+    lam = jnp.linalg.solve(case.A.T, case.u)
+    both_sides(case.u @ case.S, lam @ case.fx)
+    both_sides(vjp(case.f, case.x, case.z, case.u), lam @ case.fx)
+
+
+@pytest.mark.equation("deq-backward-fixed-point")
+@on_random_layers
+def test_deq_backward_fixed_point(case, both_sides):
+    for solver in (linear.direct, linear.neumann):
+        lam = adjoint(case.f, case.x, case.z, case.u, linear_solver=solver)
+        both_sides(lam, lam @ case.J + case.u)
+
+
+@pytest.mark.equation("neumann-series")
+@on_random_layers
+def test_neumann_series(case, both_sides):
+    """K steps of the backward iteration from zero, against K terms of the series."""
+    lam = jnp.zeros(case.m)
+    _, pull = jax.vjp(partial(case.f, case.x), case.z)
+    for K in range(1, 8):
+        lam = pull(lam)[0] + case.u
+        terms = [jnp.linalg.matrix_power(case.J.T, k) @ case.u for k in range(K)]
+        both_sides(lam, sum(terms))
+
+
+@pytest.mark.equation("truncation-error")
+@on_random_layers
+def test_truncation_error(case, both_sides):
+    lam = adjoint(case.f, case.x, case.z, case.u)
+    for K in (1, 3):
+        partial_sum = sum(
+            jnp.linalg.matrix_power(case.J.T, k) @ case.u for k in range(K)
+        )
+        both_sides(lam - partial_sum, jnp.linalg.matrix_power(case.J.T, K) @ lam)
+
+
+@pytest.mark.equation("descent-bound")
+@on_random_layers
+def test_descent_bound(case, no_larger):
+    lam = adjoint(case.f, case.x, case.z, case.u)
+    no_larger((1 - jnp.linalg.norm(case.J, 2)) * lam @ lam, lam @ case.u)
+
+
+# Matrix and tensor calculus -----------------------------------------------------------
+
+
+@pytest.mark.equation("chain-rule")
+@on_random_layers
+def test_chain_rule(case, both_sides):
+    F, G = lambda x: case.f(x, case.z), lambda z: case.f(case.x, z)
+    both_sides(
+        jax.jacfwd(lambda x: G(F(x)))(case.x),
+        jax.jacfwd(G)(F(case.x)) @ jax.jacfwd(F)(case.x),
+    )
+
+
+@pytest.mark.equation("total-derivative")
+@on_random_layers
+def test_total_derivative(case, both_sides):
+    h = lambda x, z: jnp.sin(z) * jnp.sum(x * x) + case.f(x, z)
+    total = jax.jacfwd(lambda x: h(x, case.unrolled(x)))(case.x)
+    by_x, by_z = (jax.jacfwd(h, i)(case.x, case.z) for i in (0, 1))
+    both_sides(total, by_x + by_z @ jacobian(case.f, case.x, case.z))
+
+
+@pytest.mark.equation("transpose-identity")
+@on_random_layers
+def test_transpose_identity(case, both_sides):
+    both_sides(
+        case.u @ jvp(case.f, case.x, case.z, case.v),
+        vjp(case.f, case.x, case.z, case.u) @ case.v,
+    )
+
+
+def matrix_path(rng):
+    B, C = (jnp.asarray(rng.normal(size=(4, 4))) for _ in range(2))
+    return lambda s: 4 * jnp.eye(4) + jnp.sin(s) * B + s**2 * C
+
+
+@pytest.mark.equation("inverse-derivative")
+@on_random_seeds
+def test_inverse_derivative(rng, both_sides):
+    A, s = matrix_path(rng), 0.3
+    inverse = jnp.linalg.inv(A(s))
+    both_sides(
+        jax.jacfwd(lambda s: jnp.linalg.inv(A(s)))(s),
+        -inverse @ jax.jacfwd(A)(s) @ inverse,
+    )
+
+
+@pytest.mark.equation("solve-derivative")
+@on_random_seeds
+def test_solve_derivative(rng, both_sides):
+    A, s, c = matrix_path(rng), 0.3, jnp.asarray(rng.normal(size=4))
+    b = lambda s: jnp.cos(s * c)
+    solve = lambda s: linear.solve(lambda v: A(s) @ v, b(s))
+    both_sides(
+        A(s) @ jax.jacfwd(solve)(s), jax.jacfwd(b)(s) - jax.jacfwd(A)(s) @ solve(s)
+    )
+
+
+@pytest.mark.equation("geometric-series")
+@on_random_seeds
+def test_geometric_series(rng, both_sides):
+    J = contraction(rng, 5, norm=0.7)
+    powers, term = jnp.zeros((5, 5)), jnp.eye(5)
+    for _ in range(200):
+        powers, term = powers + term, term @ J
+    both_sides(jnp.linalg.inv(jnp.eye(5) - J), powers)
