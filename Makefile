@@ -1,68 +1,77 @@
 # make book    execute every chapter and build the pages
-# make test    lint, unit tests, equation ledger, notebooks, links of the built book
-# Each sets up .venv by itself; PYTHON=… picks the interpreter (3.11, 3.12 or 3.13).
+# make test    lint, unit tests, equation ledger, notebooks, links of the built pages
+# Both set up .venv by themselves. PYTHON=/path/to/python names an interpreter
+# (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-HTML := _build/html
-SECONDS_FROM = echo "$(1): $$(( $$(date +%s) - $$start )) s"
-SOURCES := $(shell find book deqlib -type f -not -path '*/.*' -not -name '*.pyc') \
-           _config.yml _toc.yml constraints.txt
+PYTEST := $(BIN)/python -m pytest -q
+READY := $(VENV)/.ready
+CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
+PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
+NOTEBOOKS := $(filter %.ipynb,$(PAGES))
+CACHE := _build/.jupyter_cache
+FLOAT32 := check solvers linear jacobian
+SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 .PHONY: book test serve evidence lock clean
 .DELETE_ON_ERROR:
 
-book: $(VENV)/.ready $(HTML)/../.executed
-	@rm -f $(HTML)/.built
-	@$(MAKE) --no-print-directory $(HTML)/.built
+book: $(READY)
+	@rm -f _build/.built
+	@$(MAKE) --no-print-directory _build/.built
 
-$(HTML)/.built: $(SOURCES) | $(VENV)/.ready $(HTML)/../.executed
+# The old pages go first: a build with warnings must not hide behind an earlier one.
+_build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) tests/test_equations.py _config.yml _toc.yml
 	@start=$$(date +%s); set -e; \
-	rm -rf $(HTML) _build/.doctrees; \
-	$(BIN)/python -m pytest -q tests/test_equations.py; \
+	rm -rf _build/html _build/.doctrees; \
+	$(PYTEST) tests/test_equations.py & tests=$$!; \
+	echo "Executing the notebooks"; \
+	yes | $(BIN)/jcache notebook -p $(CACHE) add $(NOTEBOOKS) >_build/execution.log; \
+	$(BIN)/jcache project -p $(CACHE) execute -e local-parallel -t 300 \
+	  >>_build/execution.log 2>&1; \
+	wait $$tests; \
 	$(BIN)/jupyter-book build . -W --keep-going -q; \
 	touch $@; \
-	$(call SECONDS_FROM,make book); \
-	echo "The book is at $(CURDIR)/$(HTML)/index.html (make serve opens it)"
+	$(call SINCE,book); \
+	echo "The book: $(CURDIR)/_build/html/index.html ('make serve' opens it)"
 
-# Executed chapters are kept in _build/.jupyter_cache, as long as the code that they
-# call stays the same.
-$(HTML)/../.executed: $(wildcard deqlib/*.py deqlib/notebook/*) constraints.txt
-	@rm -rf _build/.jupyter_cache; mkdir -p _build; touch $@
+# Executed notebooks are kept for as long as the code that they call stays the same.
+$(CACHE)/.made: $(CODE) constraints.txt
+	@rm -rf $(CACHE); mkdir -p $(CACHE); touch $@
 
-test: $(VENV)/.ready
-	@$(MAKE) --no-print-directory $(HTML)/.built
+test: $(READY)
+	@$(MAKE) --no-print-directory _build/.built
 	@start=$$(date +%s); set -e; \
-	$(BIN)/ruff check .; \
-	$(BIN)/ruff format --check .; \
-	$(BIN)/codespell; \
-	$(BIN)/mypy; \
-	$(BIN)/python -m pytest -q tests/test_equations.py; \
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope tests --ignore tests/test_equations.py; \
-	JAX_ENABLE_X64=0 $(BIN)/python -m pytest -q -n 2 --dist loadscope tests -m float32; \
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env book; \
-	$(call SECONDS_FROM,make test)
+	$(BIN)/ruff check -q .; $(BIN)/ruff format -q --check .; \
+	$(BIN)/codespell; $(BIN)/mypy; \
+	$(PYTEST) -n 2 tests; \
+	for x64 in 1 0; do export JAX_ENABLE_X64=$$x64; \
+	  $(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env book; done; \
+	$(PYTEST) -n 2 $(addprefix tests/test_,$(addsuffix .py,$(FLOAT32))); \
+	$(call SINCE,test)
 
-serve: $(HTML)/.built
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) $(or $(PORT),8000)
+serve: _build/.built
+	@$(BIN)/python -m webbrowser "http://127.0.0.1:$(or $(PORT),8000)" || true
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(or $(PORT),8000)
 
 # Executes every notebook and stores what its evidence cells print, and nothing else.
-evidence: $(VENV)/.ready
-	$(BIN)/python book/_ext/evidence.py
+evidence: $(READY)
+	@$(BIN)/python book/_ext/evidence.py
 
-$(VENV)/.ready: requirements.txt constraints.txt pyproject.toml
+$(READY): requirements.txt constraints.txt pyproject.toml
 	@python=; for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	    2>/dev/null && python=$$p && break; \
 	done; \
-	test -n "$$python" || { echo "make: Python 3.11, 3.12 or 3.13 is needed;" \
-	  "PYTHON=/path/to/python names one" >&2; exit 1; }; \
+	test -n "$$python" || { echo "Python 3.11, 3.12 or 3.13 is needed:" \
+	  "make PYTHON=/path/to/python" >&2; exit 1; }; \
 	set -e; $$python -m venv --clear $(VENV); \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.txt -c constraints.txt
-	@touch $@
+	  -r requirements.txt -c constraints.txt; \
+	touch $@
 
-# New versions of everything, for all supported Pythons; run the tests before committing.
+# New versions of everything, for all supported Pythons. Run the tests before committing.
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-package deqlib \
 	  --no-header --no-annotate --upgrade requirements.txt -o constraints.txt

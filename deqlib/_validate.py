@@ -62,7 +62,9 @@ def like(name, value, other_name, other):
         raise ValueError(
             f"{name}: expected the shape of {other_name}, {want}, got {got}"
         )
-    return jax.tree.map(lambda v, o: jnp.asarray(v, jnp.result_type(o)), value, other)
+    return jax.tree.map(
+        lambda v, o: jnp.asarray(v, jnp.result_type(o)), value, other
+    )
 
 
 def tolerance(tol, dtype):

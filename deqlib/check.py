@@ -22,7 +22,9 @@ def relative_error(got, want):
             f"got: expected the shape of want, {shapes[1]}, got {shapes[0]}"
         )
     got, want = _flat(got), _flat(want)
-    return float(jnp.linalg.norm(got - want)) / (float(jnp.linalg.norm(want)) or 1.0)
+    return float(jnp.linalg.norm(got - want)) / (
+        float(jnp.linalg.norm(want)) or 1.0
+    )
 
 
 def rounding(dtype=None, growth=1e4):
@@ -58,12 +60,14 @@ def taylor_remainders(function, x, v, derivatives, steps=None):
     if steps is None:
         start = 0.25 if base.dtype == jnp.float64 else 1.0
         steps = start * 0.5 ** jnp.arange(9, dtype=base.dtype)
-    moved = jax.vmap(lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v)))(
-        steps
-    )
+    moved = jax.vmap(
+        lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v))
+    )(steps)
     model, rows = jnp.zeros_like(moved), []
     for k, term in enumerate([base, *derivatives]):
-        model += jnp.multiply.outer(steps**k / math.factorial(k), jnp.asarray(term))
+        model += jnp.multiply.outer(
+            steps**k / math.factorial(k), jnp.asarray(term)
+        )
         gap = (moved - model).reshape(len(steps), -1)
         rows.append(jnp.linalg.norm(gap, axis=1))
     return steps, jnp.stack(rows)
@@ -77,7 +81,9 @@ def slopes(steps, remainders):
     not spoil: where the remainder is above √eps of the largest. Returns (rows,).
     """
     steps, remainders = jnp.asarray(steps), jnp.atleast_2d(remainders)
-    local = jnp.diff(jnp.log(remainders), axis=1) / jnp.diff(jnp.log(steps))[None]
+    local = (
+        jnp.diff(jnp.log(remainders), axis=1) / jnp.diff(jnp.log(steps))[None]
+    )
     floor = jnp.finfo(remainders.dtype).eps ** 0.5 * remainders[:, :1]
     usable = jnp.sum(remainders[:, 1:] > floor, axis=1)
     return local[jnp.arange(len(local)), jnp.maximum(usable - 1, 0)]

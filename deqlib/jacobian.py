@@ -1,6 +1,6 @@
 """Chapters 2 and 3. The first derivative of an equilibrium, and its two products.
 
-At z = f(x, z), with J = ∂f/∂z, A = I − J and S = ∂z*/∂x:
+At z = f(x, z), with J = ∂f/∂z, A = I − J and S = ∂z*/∂x::
 
     S      =  A⁻¹ ∂f/∂x           the Jacobian             (m, n)
     S v    =  A⁻¹ (∂f/∂x v)       forward, one solve       (m,)

@@ -68,5 +68,7 @@ def random_layer(seed, m=5, n=3, radius=0.6):
     W *= radius / np.abs(np.linalg.eigvals(W)).max()
     U, b, x = draw(size=(m, n)) / n**0.5, 0.3 * draw(size=m), 0.7 * draw(size=n)
     V = 0.15 * draw(size=(m, n)) / n**0.5
-    W, U, b, V, x = (jnp.asarray(a, jnp.result_type(float)) for a in (W, U, b, V, x))
-    return Example(tanh_layer(W, U, b, V), x, jnp.zeros_like(b))
+    dtype = jnp.result_type(float)
+    weights = [jnp.asarray(array, dtype) for array in (W, U, b, V)]
+    z0 = jnp.zeros(m, dtype)
+    return Example(tanh_layer(*weights), jnp.asarray(x, dtype), z0)

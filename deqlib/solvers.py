@@ -33,19 +33,21 @@ class Solution(NamedTuple):
 def _iterate(g, z0, start, step, *, tol, max_steps, history):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until r is small.
 
-    Small is relative: ‖r‖ ≤ tol ‖g(z)‖. A state shorter than √eps counts as that long,
+    Small is relative: ‖r‖ ≤ tol ‖g(z)‖. A state shorter than eps counts as that long,
     so that an equilibrium at zero can be reached.
     """
     z0 = _validate.vector("z0", z0)
     _validate.state("g(z0)", jax.eval_shape(g, z0), "z0", z0)
     tol = _validate.tolerance(tol, z0.dtype)
     max_steps = _validate.count("max_steps", max_steps)
-    shortest = jnp.sqrt(jnp.finfo(z0.dtype).eps)
+    shortest = jnp.finfo(z0.dtype).eps
 
     def measure(z):
         gz = g(z)
         r = gz - z
         size = jnp.maximum(jnp.linalg.norm(gz), shortest)
+        # A state whose length overflows would make any residual look like zero.
+        size = jnp.where(jnp.isfinite(size), size, jnp.nan)
         return r, (jnp.linalg.norm(r) / size).astype(z.dtype)
 
     def unfinished(carry):
@@ -61,9 +63,8 @@ def _iterate(g, z0, start, step, *, tol, max_steps, history):
         return z, r, residual, residuals, memory, k + 1
 
     r, residual = measure(z0)
-    residuals = None
-    if history:
-        residuals = jnp.full(max_steps + 1, jnp.nan, z0.dtype).at[0].set(residual)
+    residuals = jnp.full(max_steps + 1 if history else 1, jnp.nan, z0.dtype)
+    residuals = residuals.at[0].set(residual)
     carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
     z, _, residual, residuals, _, k = lax.while_loop(unfinished, advance, carry)
     converged = residual <= tol
@@ -138,7 +139,9 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
         gamma = jnp.linalg.solve(q.T @ q + ridge, q.T @ r) / length
         return z + r - (dz + dr) @ gamma, (dz, dr, z, r)
 
-    return _iterate(g, z0, start, step, tol=tol, max_steps=max_steps, history=history)
+    return _iterate(
+        g, z0, start, step, tol=tol, max_steps=max_steps, history=history
+    )
 
 
 def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
@@ -171,7 +174,9 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
         U, V = U.at[:, slot].set(u), V.at[:, slot].set(v)
         return z + r - U @ (V.T @ r), (U, V, z, r)
 
-    return _iterate(g, z0, start, step, tol=tol, max_steps=max_steps, history=history)
+    return _iterate(
+        g, z0, start, step, tol=tol, max_steps=max_steps, history=history
+    )
 
 
 def newton(g, z0, *, tol=None, max_steps=50, history=False):

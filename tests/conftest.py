@@ -71,15 +71,30 @@ def no_larger(request):
 
 def enter(request, label, error):
     name = f"{request.node.path.name}::{request.node.originalname}"
-    row = request.config.ledger.setdefault(
-        label, {"test": name, "error": 0.0, "runs": 0}
+    entry = {label: {"test": name, "error": error, "runs": 1}}
+    merge(request.config.ledger, entry)
+
+
+def merge(ledger, entries):
+    for label, new in entries.items():
+        row = ledger.setdefault(label, {**new, "error": 0.0, "runs": 0})
+        row["error"] = max(row["error"], new["error"])
+        row["runs"] += new["runs"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """A worker of pytest-xdist hands in what it measured."""
+    merge(
+        node.config.ledger, getattr(node, "workeroutput", {}).get("ledger", {})
     )
-    row["error"] = max(row["error"], error)
-    row["runs"] += 1
 
 
 def pytest_sessionfinish(session, exitstatus):
     """The numbers of the book's ledger page, from this run."""
-    if session.config.ledger and exitstatus == 0 and IN_FLOAT64:
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["ledger"] = config.ledger
+    elif config.ledger and exitstatus == 0 and IN_FLOAT64:
         LEDGER.parent.mkdir(exist_ok=True)
-        LEDGER.write_text(json.dumps(session.config.ledger, indent=1, sort_keys=True))
+        LEDGER.write_text(json.dumps(config.ledger, indent=1, sort_keys=True))

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deqlib import anderson, broyden, fixed_point, linear, models, newton, picard
+from deqlib import (
+    anderson,
+    broyden,
+    fixed_point,
+    linear,
+    models,
+    newton,
+    picard,
+)
 from deqlib.solvers import Solution
 
 LINEAR = {
@@ -46,7 +54,9 @@ def all_orders(equilibrium):
     """z*, both first derivatives, the four second ones, and a mixed third."""
 
     def derivatives(x):
-        seconds = [outer(inner(equilibrium)) for outer in MODES for inner in MODES]
+        seconds = [
+            outer(inner(equilibrium)) for outer in MODES for inner in MODES
+        ]
         mixed = jax.jacfwd(jax.jacrev(jax.jacfwd(equilibrium)))
         return (
             equilibrium(x),
@@ -86,7 +96,9 @@ def by_numpy(g, z0, **options):
 
 
 @pytest.mark.parametrize(
-    "solver", [picard, anderson, broyden, newton, by_numpy], ids=lambda s: s.__name__
+    "solver",
+    [picard, anderson, broyden, newton, by_numpy],
+    ids=lambda s: s.__name__,
 )
 def test_every_order_with_each_solver(solver, truth, close):
     solve = lambda x: fixed_point(EXAMPLE.f, x, EXAMPLE.z0, solver=solver).z
@@ -114,7 +126,9 @@ def test_x_may_be_a_tree(truth, close):
 
 def test_what_the_layer_closes_over_is_differentiated_too(truth, close):
     def solve(x):
-        return fixed_point(lambda _, z: EXAMPLE.f(x, z), jnp.zeros(1), EXAMPLE.z0).z
+        return fixed_point(
+            lambda _, z: EXAMPLE.f(x, z), jnp.zeros(1), EXAMPLE.z0
+        ).z
 
     close(jax.jacrev(solve)(EXAMPLE.x), truth[1])
     close(jax.jacfwd(jax.jacrev(solve))(EXAMPLE.x), truth[2])
@@ -143,7 +157,10 @@ def test_large_layers_build_no_matrix():
         jax.make_jaxpr(
             jax.grad(
                 lambda x: jnp.sum(
-                    fixed_point(f, x, jnp.zeros(m), linear_solver=linear.direct).z ** 2
+                    fixed_point(
+                        f, x, jnp.zeros(m), linear_solver=linear.direct
+                    ).z
+                    ** 2
                 )
             )
         )(x)
@@ -181,7 +198,9 @@ def test_a_failed_solve_gives_nan_and_so_do_its_derivatives(kind, wrap):
 def test_singular_a_gives_nan_derivatives():
     f = lambda x, z: z - (z - x) ** 3  # z* = x, but A = 0 there
     x = jnp.array([0.5])
-    value, slope = jax.jvp(lambda x: fixed_point(f, x, x, tol=1e-3).z, (x,), (x,))
+    value, slope = jax.jvp(
+        lambda x: fixed_point(f, x, x, tol=1e-3).z, (x,), (x,)
+    )
     assert jnp.isfinite(value).all() and jnp.isnan(slope).all()
 
 
@@ -202,9 +221,13 @@ def test_bad_arguments():
         fixed_point(lambda x, z: z[:3], x, z0)
     with pytest.raises(ValueError, match=r"f\(x, z\): expected .*float16"):
         fixed_point(lambda x, z: z.astype(jnp.float16), x, z0)
-    with pytest.raises(TypeError, match=r"x\['k'\]: expected real floats, got int"):
+    with pytest.raises(
+        TypeError, match=r"x\['k'\]: expected real floats, got int"
+    ):
         fixed_point(lambda x, z: z, {"k": jnp.arange(2)}, z0)
-    with pytest.raises(TypeError, match=r"x\['k'\]: expected an array.*got a str"):
+    with pytest.raises(
+        TypeError, match=r"x\['k'\]: expected an array.*got a str"
+    ):
         fixed_point(lambda x, z: z, {"k": "tanh"}, z0)
     with pytest.raises(TypeError, match="z0: expected real floats, got int"):
         fixed_point(f, x, jnp.arange(4))

@@ -36,7 +36,10 @@ def test_affine_closed_form(close):
 
 def test_square_root(close):
     x = jnp.array([2.0])
-    close(jacobian(models.square_root, x, jnp.sqrt(x)), jnp.diag(0.5 / jnp.sqrt(x)))
+    close(
+        jacobian(models.square_root, x, jnp.sqrt(x)),
+        jnp.diag(0.5 / jnp.sqrt(x)),
+    )
 
 
 def test_jacobian_against_unroll(case, close):
@@ -69,11 +72,19 @@ def test_derivatives_of_the_products_are_total(close):
     """z moves with x, although it is passed as a number."""
     example = models.random_layer(4, m=4, n=2)
     f, x, _ = example
-    z, u, v = fixed_point(*example).z, jnp.arange(1.0, 5.0), jnp.array([1.0, -1.0])
+    z, u, v = (
+        fixed_point(*example).z,
+        jnp.arange(1.0, 5.0),
+        jnp.array([1.0, -1.0]),
+    )
     H = jax.jit(jax.jacfwd(jax.jacfwd(unroll(example))))(x)
     close(jax.jacfwd(lambda x: jacobian(f, x, z))(x), H)
-    close(jax.jacrev(lambda x: jvp(f, x, z, v))(x), jnp.einsum("ijk,j->ik", H, v))
-    close(jax.jacfwd(lambda x: vjp(f, x, z, u))(x), jnp.einsum("i,ijk->jk", u, H))
+    close(
+        jax.jacrev(lambda x: jvp(f, x, z, v))(x), jnp.einsum("ijk,j->ik", H, v)
+    )
+    close(
+        jax.jacfwd(lambda x: vjp(f, x, z, u))(x), jnp.einsum("i,ijk->jk", u, H)
+    )
 
 
 def test_products_with_a_tree(close):
@@ -132,7 +143,9 @@ def test_bad_layers(function):
         function(f, jnp.arange(3), z, *more)
     with pytest.raises(TypeError, match="z: expected real floats, got complex"):
         function(f, x, z + 1j, *more)
-    with pytest.raises(ValueError, match=r"z: expected a non-empty vector.*\(5, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"z: expected a non-empty vector.*\(5, 1\)"
+    ):
         function(f, x, z[:, None], *more)
 
 
@@ -143,15 +156,21 @@ def test_bad_directions():
     ):
         jvp(f, x, z, z)
     for product in (adjoint, vjp):
-        with pytest.raises(ValueError, match=r"u: expected the shape of z, \(5,\)"):
+        with pytest.raises(
+            ValueError, match=r"u: expected the shape of z, \(5,\)"
+        ):
             product(f, x, z, x)
         with pytest.raises(TypeError, match="u: expected real floats, got int"):
             product(f, x, z, jnp.arange(5))
     with pytest.raises(ValueError, match="v: expected the shape of x"):
         jvp(f, x, z, {"v": x})
-    with pytest.raises(TypeError, match="x: expected one vector of floats, got a dict"):
+    with pytest.raises(
+        TypeError, match="x: expected one vector of floats, got a dict"
+    ):
         jacobian(lambda t, z: f(t["x"], z), {"x": x}, z)
-    with pytest.raises(ValueError, match=r"x: expected a non-empty vector.*\(3, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"x: expected a non-empty vector.*\(3, 1\)"
+    ):
         jacobian(f, x[:, None], z)
 
 

@@ -56,16 +56,23 @@ def test_solve_is_differentiable_and_transposable(solver, close):
 
 
 def test_beyond_the_direct_size_no_matrix_is_built():
-    for m, builds in ((linear.DIRECT_UP_TO, True), (linear.DIRECT_UP_TO + 1, False)):
+    for m, builds in (
+        (linear.DIRECT_UP_TO, True),
+        (linear.DIRECT_UP_TO + 1, False),
+    ):
         text = str(
-            jax.make_jaxpr(lambda b: linear.by_size(lambda v: 2.0 * v, b))(jnp.ones(m))
+            jax.make_jaxpr(lambda b: linear.by_size(lambda v: 2.0 * v, b))(
+                jnp.ones(m)
+            )
         )
         assert (f"[{m},{m}]" in text) == builds
 
 
 @every_solver
 def test_singular_gives_nan(solver):
-    A = jnp.array([[1.0, 2.0, 0.5], [0.3, 0.1, 0.2], [1.3, 2.1, 0.7]])  # row 3 = 1 + 2
+    A = jnp.array(
+        [[1.0, 2.0, 0.5], [0.3, 0.1, 0.2], [1.3, 2.1, 0.7]]
+    )  # row 3 = 1 + 2
     b = jnp.array([1.0, 1.0, 1.0])
     assert jnp.isnan(solver(lambda v: A @ v, b)).all()
     assert jnp.isnan(jax.jit(lambda b: solver(lambda v: A @ v, b))(b)).all()

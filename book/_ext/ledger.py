@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import yaml
 from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
@@ -22,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "_build" / "ledger.json"
 PAGE = "book/appendices/ledger"
 BLOCK = re.compile(
-    r"^\$\$\s*\n(?P<latex>.*?)\n\$\$ \((?P<label>[\w-]+)\)$", re.M | re.S
+    r"^\$\$\n(?P<latex>(?:(?!\$\$).)*)\n\$\$( \((?P<label>[\w-]+)\))?$",
+    re.M | re.S,
 )
 
 
@@ -37,9 +39,13 @@ class Equation(NamedTuple):
 
 
 def pages():
-    """The book's chapters and appendices, in reading order by name."""
-    found = [*ROOT.glob("book/**/*.ipynb"), *ROOT.glob("book/**/*.md")]
-    return sorted(p for p in found if not any(d.startswith(".") for d in p.parts))
+    """The book's chapters and appendices, in reading order."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    names = [
+        toc["root"],
+        *(c["file"] for p in toc["parts"] for c in p["chapters"]),
+    ]
+    return [next(ROOT.glob(f"{name}.*")) for name in names]
 
 
 def prose(page):
@@ -55,13 +61,16 @@ def equations():
         Equation(m["label"], m["latex"].strip(), page.relative_to(ROOT))
         for page in pages()
         for m in BLOCK.finditer(prose(page))
+        if m["label"]
     ]
 
 
 def measured():
     """What the tests measured: {label: {test, error, runs}}."""
     if not LEDGER.exists():
-        raise ExtensionError(f"{LEDGER} is missing: run the equation tests first")
+        raise ExtensionError(
+            f"{LEDGER} is missing: run the equation tests first"
+        )
     return json.loads(LEDGER.read_text(encoding="utf-8"))
 
 
@@ -87,12 +96,17 @@ class LedgerTable(SphinxDirective):
             if row:
                 entry += [
                     "",
-                    f"largest relative error **{row['error']:.1e}** over {row['runs']} "
-                    f"runs of `{row['test']}`",
+                    f"**{spoken(row['error'])}** in {row['runs']} comparisons by "
+                    f"`{row['test']}`",
                 ]
             else:
                 entry += ["", "a definition: it says what a symbol means"]
-            text += [":::{div} ledger-row", *"\n".join(entry).split("\n"), ":::", ""]
+            text += [
+                ":::{div} ledger-row",
+                *"\n".join(entry).split("\n"),
+                ":::",
+                "",
+            ]
         held = len([e for e in equations() if not e.is_definition])
         text.insert(0, f"{held} equations, each held by a test.\n")
         return self.parse_text("\n".join(text))
@@ -101,6 +115,10 @@ class LedgerTable(SphinxDirective):
         box = nodes.container()
         self.state.nested_parse(text.split("\n"), self.content_offset, box)
         return box.children
+
+
+def spoken(error):
+    return f"error {error:.0e}" if error else "no error"
 
 
 def row_id(label):
@@ -126,7 +144,7 @@ def link_equations(app, doctree, docname):
             docname,
             PAGE,
             row_id(block["label"]),
-            nodes.Text(f"checked to {row['error']:.0e}"),
+            nodes.Text(f"checked, {spoken(row['error'])}"),
             f"The test of equation {block['label']} in the ledger",
         )
         note = nodes.paragraph("", "", link, classes=["checked"])

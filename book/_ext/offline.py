@@ -24,12 +24,16 @@ def copy_mathjax(app, error):
 
 def strip_thebe(app, pagename, templatename, context, doctree):
     for kind in ("script_files", "css_files"):
-        context[kind] = [f for f in context.get(kind, []) if "thebe" not in str(f)]
+        context[kind] = [
+            f for f in context.get(kind, []) if "thebe" not in str(f)
+        ]
 
 
 def link_docstrings(app, what, name, obj, options, lines):
     """`eq. (label)` in a docstring becomes a link to the equation of the book."""
-    lines[:] = [re.sub(r"eq\. \(([\w-]+)\)", r"eq. :eq:`\1`", line) for line in lines]
+    lines[:] = [
+        re.sub(r"eq\. \(([\w-]+)\)", r"eq. :eq:`\1`", line) for line in lines
+    ]
 
 
 def setup(app):

@@ -2,6 +2,15 @@
 
 from deqlib.notebook.exercises import check
 from deqlib.notebook.live import Parameter, live_figure
-from deqlib.notebook.page import COLORS, compare, setup, source
+from deqlib.notebook.page import COLORS, compare, seconds, setup, source
 
-__all__ = ["COLORS", "Parameter", "check", "compare", "live_figure", "setup", "source"]
+__all__ = [
+    "COLORS",
+    "Parameter",
+    "check",
+    "compare",
+    "live_figure",
+    "seconds",
+    "setup",
+    "source",
+]

@@ -9,13 +9,13 @@ import numpy as np
 from deqlib import fixed_point, models, picard
 from deqlib.check import relative_error, rounding
 
-CHECKS = {}
+CHECKS: dict = {}
 
 
 def check(name, answer):
     """Say whether `answer` solves the exercise `name`; if not, give a hint.
 
-    Returns True if it does. Raises KeyError for an unknown exercise.
+    Raises KeyError for an unknown exercise.
     """
     if name not in CHECKS:
         raise KeyError(f"name: expected one of {sorted(CHECKS)}, got {name!r}")
@@ -25,7 +25,6 @@ def check(name, answer):
     except Exception as error:
         hint = f"it raised {type(error).__name__}: {error}"
     print("Right." if hint is None else f"Not yet: {hint}")
-    return hint is None
 
 
 def exercise(name):
@@ -50,7 +49,10 @@ def judge(got, want, mistakes=()):
     if error <= rounding():
         return None
     for wrong, hint in mistakes:
-        if jnp.shape(wrong) == jnp.shape(got) and relative_error(got, wrong) < 1e-3:
+        if (
+            jnp.shape(wrong) == jnp.shape(got)
+            and relative_error(got, wrong) < 1e-3
+        ):
             return hint
     return f"the relative error is {error:.1g}."
 
@@ -81,7 +83,10 @@ def _(numbers):
 
 @exercise("introduction-directional")
 def _(directional):
-    g, x = lambda x: jnp.stack([x[0] * x[1], jnp.sin(x[0])]), jnp.array([0.5, 2.0])
+    g, x = (
+        lambda x: jnp.stack([x[0] * x[1], jnp.sin(x[0])]),
+        jnp.array([0.5, 2.0]),
+    )
     v = jnp.array([1.0, -1.0])
     J = jax.jacfwd(g)(x)
     return judge(
@@ -149,7 +154,9 @@ def _(J):
     if radius > 0.5 + 1e-6:
         return f"its spectral radius is {radius:.2g}."
     error = float(jnp.linalg.norm(J @ J @ J @ jnp.array([0.0, 1.0])))
-    return None if error > 10 else f"after three steps the error is {error:.2g}."
+    return (
+        None if error > 10 else f"after three steps the error is {error:.2g}."
+    )
 
 
 # Chapter 2 ----------------------------------------------------------------------------
@@ -182,7 +189,10 @@ def _(dense_jacobian):
             (jnp.linalg.solve(J - identity, fx), "the sign: A is I - J."),
             (jnp.linalg.solve(identity - J.T, fx), "that is A transposed."),
             (jnp.linalg.solve(identity + J, fx), "A is I - J, not I + J."),
-            (jnp.linalg.solve(1 - J, fx), "1 - J subtracts from every entry: use I."),
+            (
+                jnp.linalg.solve(1 - J, fx),
+                "1 - J subtracts from every entry: use I.",
+            ),
         ],
     )
 
@@ -213,7 +223,10 @@ def _(answer):
         jnp.asarray(lam, float),
         jnp.array([1.0, 0.5]),
         [
-            (jnp.array([1.0, 0.0]), "that solves A λ = u, without the transpose."),
+            (
+                jnp.array([1.0, 0.0]),
+                "that solves A λ = u, without the transpose.",
+            ),
             (jnp.array([0.0, 0.5]), "that is the second term; add the first."),
         ],
     )
@@ -243,7 +256,10 @@ def _(backward):
                 (row(J.T, K + 1), "that is one term too many: start at λ = 0."),
                 (row(J.T, K - 1), "one term is missing."),
                 (row(J, K), "that multiplies with J, not with its transpose."),
-                (u @ jnp.linalg.solve(jnp.eye(4) - J, fx), "that is the full sum."),
+                (
+                    u @ jnp.linalg.solve(jnp.eye(4) - J, fx),
+                    "that is the full sum.",
+                ),
             ],
         )
         if hint is not None:
@@ -258,7 +274,9 @@ def _(answer):
         return "nothing to check yet."
     J, u = jnp.asarray(J, float), jnp.asarray(u, float)
     if J.shape != (2, 2) or u.shape != (2,):
-        return f"J should be (2, 2) and u (2,); they are {J.shape} and {u.shape}."
+        return (
+            f"J should be (2, 2) and u (2,); they are {J.shape} and {u.shape}."
+        )
     radius = float(np.abs(np.linalg.eigvals(np.asarray(J))).max())
     if radius >= 1:
         return f"the spectral radius of J is {radius:.2g}."

@@ -48,7 +48,9 @@ class LiveFigure:
             )
         for name, (_, values, start) in parameters.items():
             if len(values) == 0:
-                raise ValueError(f"{name}: expected at least one value, got none")
+                raise ValueError(
+                    f"{name}: expected at least one value, got none"
+                )
             if not any(start == value for value in values):
                 raise ValueError(
                     f"{name}: expected a start among its values, got {start}"
@@ -59,11 +61,10 @@ class LiveFigure:
     def svg(self, **values):
         """The picture at the given values."""
         figure = self.draw(**values)
-        picture = io.StringIO()
-        figure.savefig(picture, format="svg", metadata={"Date": None})
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
         plt.close(figure)
-        picture = picture.getvalue()
-        picture = picture[picture.index("<svg") :]
+        picture = "<svg" + file.getvalue().partition("<svg")[2]
         name = f'role="img" aria-label="{escape(self.text)}"'
         return f'<div class="live-figure">{picture.replace("<svg", f"<svg {name}", 1)}</div>'
 
@@ -90,7 +91,9 @@ class LiveFigure:
         }
 
         def redraw(change):
-            picture.value = self.svg(**{name: s.value for name, s in sliders.items()})
+            picture.value = self.svg(
+                **{name: s.value for name, s in sliders.items()}
+            )
 
         for slider in sliders.values():
             slider.observe(redraw, "value")

@@ -3,6 +3,7 @@
 import inspect
 import os
 import textwrap
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def setup():
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg")
-    except (ImportError, AttributeError):  # outside a notebook there is no backend
+    except (
+        ImportError,
+        AttributeError,
+    ):  # outside a notebook there is no backend
         pass
     device, dtype = jax.devices()[0], jnp.dtype(jnp.result_type(float)).name
     print(
@@ -48,8 +52,22 @@ def compare(name, got, want):
     """
     error = relative_error(got, want)
     equal = error <= rounding()
-    print(f"{name:<46}", "equal up to rounding" if equal else f"off by {error:.2g}")
+    print(
+        f"{name:<46}",
+        "equal up to rounding" if equal else f"off by {error:.2g}",
+    )
     return equal
+
+
+def seconds(function, *arguments, repeats=20):
+    """The median time of a call, compilation apart. Compare times of one run only."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return sorted(times)[repeats // 2]
 
 
 def source(function):

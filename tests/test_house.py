@@ -1,0 +1,84 @@
+"""The house: one address, a small package that imports quickly, one way of depending."""
+
+import re
+import subprocess
+import sys
+
+import yaml
+from conftest import ROOT
+
+ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"][
+    "url"
+]
+MODULES = sorted((ROOT / "deqlib").glob("*.py"))
+
+
+def test_the_repository_has_one_address():
+    """Wherever a repository's address stands, it is the one of _config.yml."""
+    places = [
+        *ROOT.glob("book/**/*.ipynb"),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*.cff"),
+    ]
+    places += [ROOT / "pyproject.toml"]
+    found = 0
+    for place in places:
+        for address in re.findall(
+            r"https://github\.com/[\w.-]+/[\w-]+", place.read_text()
+        ):
+            assert address == ADDRESS, place
+            found += 1
+    assert found >= 6
+
+
+def python(source):
+    return subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_importing_deqlib_adds_under_50_ms_to_jax():
+    source = (
+        "import time, jax; t = time.perf_counter(); import deqlib; "
+        "print(1000 * (time.perf_counter() - t))"
+    )
+    assert min(float(python(source)) for _ in range(3)) < 50
+
+
+def test_deqlib_depends_on_jax_alone():
+    source = "import jax, sys; a = set(sys.modules); import deqlib; print(*set(sys.modules) - a)"
+    packages = {name.split(".")[0] for name in python(source).split()}
+    for other in ("matplotlib", "ipywidgets", "IPython", "optax"):
+        assert other not in packages
+    assert "deqlib.notebook" not in python(source).split()
+
+
+def test_deqlib_stays_small():
+    lines = [
+        line
+        for module in MODULES
+        for line in re.sub(
+            r'""".*?"""', "", module.read_text(), flags=re.S
+        ).splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
+    assert len(lines) < 600
+
+
+def test_nothing_belongs_to_one_machine():
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    for name in files:
+        path = ROOT / name
+        if path.suffix in {".svg", ".png", ".ico"} or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(home|root|Users|work)/\w", text), name
