@@ -19,9 +19,6 @@ ROOT = Path(__file__).resolve().parent.parent
 LEDGER = ROOT / "_build" / "ledger.json"
 
 IN_FLOAT64 = jax.config.jax_enable_x64
-float64_only = pytest.mark.skipif(
-    not IN_FLOAT64, reason="a statement about float64 precision"
-)
 
 
 @pytest.fixture

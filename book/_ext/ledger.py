@@ -97,7 +97,7 @@ class LedgerTable(SphinxDirective):
                 entry += [
                     "",
                     f"**{spoken(row['error'])}** in {row['runs']} comparisons by "
-                    f"`{row['test']}`",
+                    f"`{row['test'].split('::')[1]}`",
                 ]
             else:
                 entry += ["", "a definition: it says what a symbol means"]

@@ -52,10 +52,8 @@ def compare(name, got, want):
     """
     error = relative_error(got, want)
     equal = error <= rounding()
-    print(
-        f"{name:<46}",
-        "equal up to rounding" if equal else f"off by {error:.2g}",
-    )
+    verdict = "equal up to rounding" if equal else f"off by {error:.2g}"
+    print(f"{verdict:<21} {name}")
     return equal
 
 
