@@ -14,6 +14,9 @@ CACHE := _build/.jupyter_cache
 FLOAT32 := check solvers linear jacobian
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
+# Two processes share two cores below; more threads would only fight over them.
+export OPENBLAS_NUM_THREADS := 1
+
 .PHONY: book test serve evidence lock clean
 .DELETE_ON_ERROR:
 

@@ -4,11 +4,16 @@ import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# What jnp.asarray takes without guessing. (isinstance with jax.typing.ArrayLike misses
+# tracers in some versions of JAX.)
+ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 def vector(name, value):
     """`value` as an array, if it is one non-empty vector of real floats."""
-    if not isinstance(value, jax.typing.ArrayLike):
+    if not isinstance(value, ARRAYS):
         raise TypeError(
             f"{name}: expected one vector of floats, got a {type(value).__name__}"
         )
@@ -24,7 +29,7 @@ def vector(name, value):
 def floats(name, tree):
     """Raise unless every leaf of `tree` holds real floats: only those have derivatives."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not isinstance(leaf, jax.typing.ArrayLike):
+        if not isinstance(leaf, ARRAYS):
             raise TypeError(
                 f"{name}{jax.tree_util.keystr(path)}: expected an array of real "
                 f"floats, got a {type(leaf).__name__}"

@@ -7,7 +7,7 @@ At z = f(x, z), with J = ∂f/∂z, A = I − J and S = ∂z*/∂x::
     uᵀ S   =  λᵀ ∂f/∂x            reverse, Aᵀ λ = u        like x
 
 `z` is taken to be the equilibrium at `x`, as a solver returned it. Differentiating any
-of these functions by x therefore gives total derivatives: z moves with x.
+of these functions with respect to x therefore gives total derivatives: z moves along.
 """
 
 from functools import partial
@@ -80,7 +80,7 @@ def adjoint(f, x, z, u, *, linear_solver=None):
 
 
 def vjp(f, x, z, u, *, linear_solver=None):
-    """uᵀ S = λᵀ ∂f/∂x, eq. (deq-vjp): the gradient of uᵀ z* by x.
+    """uᵀ S = λᵀ ∂f/∂x, eq. (deq-vjp): the gradient of uᵀ z*.
 
     Source: first source, "Computing gradients through DEQs".
 

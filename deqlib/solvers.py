@@ -165,7 +165,7 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
         U, V, z_before, r_before = past
         slot = k % memory
         U = jnp.where(slot == 0, 0, U)
-        # The smallest change of H with H y = p is a matrix of rank one, u vᵀ.
+        # Of all H with H y = p, take the one that changes H⁻¹ least.
         p, y = z - z_before, r - r_before
         v = -p + V @ (U.T @ p)
         Hy = -y + U @ (V.T @ y)

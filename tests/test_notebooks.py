@@ -69,6 +69,7 @@ def test_setup_cell_is_the_same_everywhere(path):
     first = code(path)[0]
     assert first.metadata.tags == ["setup", "hide-input"]
     assert first.source == code(NOTEBOOKS[0])[0].source
+    assert "%pip install --quiet --no-deps git+https://" in first.source
 
 
 @every_notebook
