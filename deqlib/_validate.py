@@ -17,8 +17,12 @@ def vector(name, value):
         raise TypeError(
             f"{name}: expected one vector of floats, got a {type(value).__name__}"
         )
-    value = jnp.asarray(value)
     floats(name, value)
+    value = jnp.asarray(value)
+    if value.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(
+            f"{name}: expected float32 or float64, got {value.dtype}"
+        )
     if value.ndim != 1 or value.size == 0:
         raise ValueError(
             f"{name}: expected a non-empty vector, shape (k,), got shape {value.shape}"
@@ -34,7 +38,7 @@ def floats(name, tree):
                 f"{name}{jax.tree_util.keystr(path)}: expected an array of real "
                 f"floats, got a {type(leaf).__name__}"
             )
-        dtype = jnp.result_type(leaf)
+        dtype = np.asarray(leaf).dtype if np.isscalar(leaf) else leaf.dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"{name}{jax.tree_util.keystr(path)}: expected real floats, got {dtype}"
@@ -47,6 +51,13 @@ def layer(f, x, z):
     z = vector("z", z)
     state("f(x, z)", jax.eval_shape(f, x, z), "z", z)
     return z
+
+
+def functions(**arguments):
+    """Raise unless each argument is a function, or None."""
+    for name, value in arguments.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}: expected a function, got {value!r}")
 
 
 def state(name, value, like_name, like):
@@ -77,7 +88,12 @@ def tolerance(tol, dtype):
     eps = float(jnp.finfo(dtype).eps)
     if tol is None:
         return 64 * eps
-    tol = float(tol)
+    try:
+        tol = float(tol)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"tol: expected a number known in advance, got {tol!r}"
+        ) from None
     if not eps <= tol < 1:
         raise ValueError(
             f"tol: expected a relative tolerance in [{eps:.1e}, 1), between the "
@@ -91,7 +107,9 @@ def count(name, value):
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
     if number < 1:
         raise ValueError(f"{name}: expected at least 1, got {number}")
     return number

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from deqlib import _validate
+from deqlib.solvers import length
 
 
 def relative_error(got, want):
@@ -21,10 +22,8 @@ def relative_error(got, want):
         raise ValueError(
             f"got: expected the shape of want, {shapes[1]}, got {shapes[0]}"
         )
-    got, want = _flat(got), _flat(want)
-    return float(jnp.linalg.norm(got - want)) / (
-        float(jnp.linalg.norm(want)) or 1.0
-    )
+    got, want = _flat("got", got), _flat("want", want)
+    return float(length(got - want)) / (float(length(want)) or 1.0)
 
 
 def rounding(dtype=None, growth=1e4):
@@ -55,11 +54,17 @@ def taylor_remainders(function, x, v, derivatives, steps=None):
         TypeError: if v holds anything but real floats.
         ValueError: if v has not the shapes of x.
     """
+    _validate.floats("x", x)
     v = _validate.like("v", v, "x", x)
-    base = function(x)
+    base = jnp.asarray(function(x))
+    for k, term in enumerate(derivatives):
+        _validate.state(
+            f"derivatives[{k}]", jnp.asarray(term), "function(x)", base
+        )
     if steps is None:
         start = 0.25 if base.dtype == jnp.float64 else 1.0
         steps = start * 0.5 ** jnp.arange(9, dtype=base.dtype)
+    steps = _validate.vector("steps", jnp.asarray(steps))
     moved = jax.vmap(
         lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v))
     )(steps)
@@ -79,8 +84,16 @@ def slopes(steps, remainders):
     A model with k right derivatives leaves a remainder of order k + 1. Of the slopes
     between neighbouring steps, the one at the smallest steps is taken that rounding does
     not spoil: where the remainder is above √eps of the largest. Returns (rows,).
+
+    Raises:
+        ValueError: if there are fewer than two steps, or not a remainder for each.
     """
     steps, remainders = jnp.asarray(steps), jnp.atleast_2d(remainders)
+    if remainders.shape[1] != steps.size or steps.size < 2:
+        raise ValueError(
+            f"remainders: expected a column for each of at least two steps, got shape "
+            f"{remainders.shape} for {steps.size} steps"
+        )
     local = (
         jnp.diff(jnp.log(remainders), axis=1) / jnp.diff(jnp.log(steps))[None]
     )
@@ -89,7 +102,10 @@ def slopes(steps, remainders):
     return local[jnp.arange(len(local)), jnp.maximum(usable - 1, 0)]
 
 
-def _flat(tree):
-    return jnp.concatenate(
-        [jnp.ravel(jnp.asarray(leaf)) for leaf in jax.tree.leaves(tree)]
-    )
+def _flat(name, tree):
+    leaves = [
+        jnp.ravel(jnp.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)
+    ]
+    if not leaves:
+        raise ValueError(f"{name}: expected at least one array, got {tree!r}")
+    return jnp.concatenate(leaves)

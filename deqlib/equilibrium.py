@@ -4,7 +4,7 @@ from jax import lax
 
 from deqlib import _validate
 from deqlib.jacobian import explicit, implicit
-from deqlib.solvers import broyden
+from deqlib.solvers import broyden, mark
 
 
 def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
@@ -19,7 +19,8 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
         solver: a function of `deqlib.solvers`, or another with the same arguments. It
             is never differentiated.
         linear_solver: a function of `deqlib.linear`, for the derivatives; by default
-            chosen by size.
+            chosen by size. One of your own must return NaN if it fails, and must not
+            close over traced values.
         **options: go to the solver: tol, max_steps, history.
 
     Returns:
@@ -33,9 +34,12 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
         ValueError: if z0 is not a non-empty vector, f(x, z0) is not like z0, or an
             option is out of range.
     """
+    _validate.functions(f=f, solver=solver, linear_solver=linear_solver)
     z0 = _validate.vector("z0", z0)
     _validate.layer(f, x, z0)
     f, x = explicit(f, x, z0)
     fixed_x, z0 = lax.stop_gradient((x, z0))
     solution = solver(lambda z: f(fixed_x, z), z0, **options)
-    return solution._replace(z=implicit(f, linear_solver, x, solution.z))
+    _validate.state("solver(g, z0).z", solution.z, "z0", z0)
+    z = mark(solution.z, solution.converged)
+    return solution._replace(z=implicit(f, linear_solver, x, z))

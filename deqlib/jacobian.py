@@ -90,7 +90,10 @@ def vjp(f, x, z, u, *, linear_solver=None):
     lam = adjoint(f, x, z, u, linear_solver=linear_solver)
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(lambda x: f(x, z), x)
-    return pull(lam)[0]
+    zero = jnp.sum(
+        0 * lam
+    )  # NaN if the solve failed, also where f does not use x
+    return jax.tree.map(lambda row: row + zero.astype(row.dtype), pull(lam)[0])
 
 
 # The equilibrium holds its equation for every x: z*(x) = f(x, z*(x)). Differentiate
@@ -102,7 +105,9 @@ def vjp(f, x, z, u, *, linear_solver=None):
 def tangent(f, linear_solver, x, z, v):
     _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
     _, push = jax.linearize(partial(f, x), z)
-    return solve(lambda dz: dz - push(dz), _heed(z, b), linear_solver)
+    return solve(
+        lambda dz: dz - push(dz), _heed(z, b + _nothing(v, z)), linear_solver
+    )
 
 
 def _heed(z, b):
@@ -111,6 +116,15 @@ def _heed(z, b):
     z takes part, so that the derivatives of the result are NaN too, to every order.
     """
     return b * (1 + 0 * z)
+
+
+def _nothing(v, z):
+    """Zero, as a sum over all of v: a failure then reaches each part of the gradient,
+    also those that f does not use, or cuts off by a `where`."""
+    parts = [
+        leaf for leaf in jax.tree.leaves(v) if leaf.dtype != jax.dtypes.float0
+    ]
+    return sum((jnp.sum(0 * leaf).astype(z.dtype) for leaf in parts), 0 * z)
 
 
 def implicit(f, linear_solver, x, z):
@@ -124,9 +138,17 @@ def implicit(f, linear_solver, x, z):
 
 
 def explicit(f, x, z):
-    """f and x, with all that f closes over and JAX may be differentiating put into x."""
-    f, closed_over = jax.closure_convert(f, x, z)
-    return lambda x, z: f(x[0], z, *x[1]), (x, closed_over)
+    """f and x, with all the arrays that f closes over put into x.
+
+    The wrapped f is traced anew at each call: what it closes over may have changed.
+    """
+    closed = jax.make_jaxpr(lambda x, z: f(x, z))(x, z)
+
+    def explicit_f(x, z):
+        leaves = jax.tree.leaves((x[0], z))
+        return jax.core.eval_jaxpr(closed.jaxpr, x[1], *leaves)[0]
+
+    return explicit_f, (x, list(closed.consts))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

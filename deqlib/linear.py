@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.solvers import mark, picard
+from deqlib.solvers import length, mark, picard
 
 DIRECT_UP_TO = 128
 
@@ -30,10 +30,12 @@ def direct(matvec, b):
     """
     b = _vector(matvec, b)
     A = jax.vmap(matvec, in_axes=1, out_axes=1)(jnp.eye(b.size, dtype=b.dtype))
-    lu, rows = jax.scipy.linalg.lu_factor(A)
-    pivots = jnp.abs(jnp.diagonal(lu))
-    regular = pivots.min() > b.size * jnp.finfo(b.dtype).eps * pivots.max()
-    return _credible(jax.scipy.linalg.lu_solve((lu, rows), b), b, regular)
+    lu = jax.scipy.linalg.lu_factor(A)
+    # Small pivots do not tell a singular matrix; its condition number does.
+    inverse = jax.scipy.linalg.lu_solve(lu, jnp.eye(b.size, dtype=b.dtype))
+    condition = jnp.linalg.norm(A, 1) * jnp.linalg.norm(inverse, 1)
+    regular = condition * _validate.tolerance(None, b.dtype) < 1
+    return _credible(jax.scipy.linalg.lu_solve(lu, b), b, regular)
 
 
 def neumann(matvec, b, *, tol=None, max_steps=1000):
@@ -79,8 +81,8 @@ def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
         maxiter=max_steps,
         solve_method="batched",
     )
-    residual = jnp.linalg.norm(matvec(v) - unit)
-    return size * _credible(v, unit, residual <= tol * jnp.linalg.norm(v))
+    residual = length(matvec(v) - unit)
+    return size * _credible(v, unit, residual <= tol * length(v))
 
 
 def iterated(solver, **options):
@@ -123,14 +125,14 @@ def solve(matvec, b, linear_solver=None):
 
 def _unit(b):
     """b scaled to length one, and its length: a linear solve has no natural scale."""
-    size = jnp.linalg.norm(b)
+    size = length(b)
     return b / jnp.where(size > 0, size, 1), size
 
 
 def _credible(v, b, valid):
     """v if valid, else NaN. A v so long that rounding A v loses b is not valid either."""
-    rounding = _validate.tolerance(None, b.dtype) * jnp.linalg.norm(v)
-    return mark(v, valid & ((rounding < jnp.linalg.norm(b)) | jnp.all(b == 0)))
+    rounding = _validate.tolerance(None, b.dtype) * length(v)
+    return mark(v, valid & ((rounding < length(b)) | jnp.all(b == 0)))
 
 
 def _vector(matvec, b):

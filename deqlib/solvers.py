@@ -44,11 +44,9 @@ def _iterate(g, z0, start, step, *, tol, max_steps, history):
 
     def measure(z):
         gz = g(z)
-        r = gz - z
-        size = jnp.maximum(jnp.linalg.norm(gz), shortest)
+        r, size = gz - z, jnp.maximum(length(gz), shortest)
         # A state whose length overflows would make any residual look like zero.
-        size = jnp.where(jnp.isfinite(size), size, jnp.nan)
-        return r, (jnp.linalg.norm(r) / size).astype(z.dtype)
+        return r, length(r) / jnp.where(jnp.isfinite(size), size, jnp.nan)
 
     def unfinished(carry):
         _, _, residual, _, _, k = carry
@@ -63,14 +61,24 @@ def _iterate(g, z0, start, step, *, tol, max_steps, history):
         return z, r, residual, residuals, memory, k + 1
 
     r, residual = measure(z0)
-    residuals = jnp.full(max_steps + 1 if history else 1, jnp.nan, z0.dtype)
-    residuals = residuals.at[0].set(residual)
+    residuals = jnp.zeros(1, z0.dtype)
+    if history:
+        residuals = (
+            jnp.full(max_steps + 1, jnp.nan, z0.dtype).at[0].set(residual)
+        )
     carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
     z, _, residual, residuals, _, k = lax.while_loop(unfinished, advance, carry)
     converged = residual <= tol
-    return Solution(
-        mark(z, converged), residuals if history else residual, k, converged
-    )
+    if history:
+        residual = residuals
+    return Solution(mark(z, converged), residual, k, converged)
+
+
+def length(v):
+    """‖v‖, without overflow or underflow of the squares."""
+    top = jnp.max(jnp.abs(v))
+    top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
+    return (top * jnp.linalg.norm(v / top)).astype(v.dtype)
 
 
 def mark(value, valid):
@@ -87,6 +95,7 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False):
         g: maps (m,) to (m,).
         z0: (m,), the first guess.
         tol: relative tolerance on the residual; by default 64 roundings of the dtype.
+            Norms decide: a component smaller than tol ‖z‖ is not resolved.
         max_steps: after so many updates without success the solve has failed.
         history: if true, `residual` holds the residual of every step.
 

@@ -281,6 +281,6 @@ def _(answer):
     if radius >= 1:
         return f"the spectral radius of J is {radius:.2g}."
     product = float(jnp.linalg.solve(jnp.eye(2) - J.T, u) @ u)
-    if product >= 0:
+    if not product < 0:
         return f"λᵀu = {product:.2g}: downhill. Try a larger entry off the diagonal."
     return None

@@ -1,0 +1,152 @@
+"""Ways in which a derivative through an equilibrium once went wrong without a sound."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from deqlib import (
+    Solution,
+    fixed_point,
+    jacobian,
+    linear,
+    picard,
+    vjp,
+)
+
+X = jnp.ones(2)
+
+
+def test_a_layer_is_read_anew_at_each_call():
+    """A changed global or attribute must not meet an earlier trace of the layer."""
+
+    class Layer:
+        w = 0.3
+
+        def __call__(self, x, z):
+            return self.w * z + x
+
+    layer = Layer()
+    first = fixed_point(layer, X, X).z
+
+    def loss(w):
+        layer.w = w
+        return fixed_point(layer, X, X).z.sum()
+
+    assert jnp.allclose(first, 1 / 0.7) and jnp.allclose(loss(0.6), 5.0)
+    assert jnp.allclose(jax.grad(loss)(0.6), 12.5)
+
+
+def test_a_failure_reaches_each_leaf_of_the_gradient():
+    """Also through a relu, which is flat at NaN, and for a leaf that f does not use."""
+    relu = lambda x: fixed_point(
+        lambda x, z: jax.nn.relu(2 * z + x), x, x, solver=picard
+    ).z.sum()
+    unused = lambda p: fixed_point(
+        lambda p, z: 2 * z + p["a"], p, X, solver=picard
+    ).z.sum()
+    for value in (
+        relu(X),
+        jax.grad(relu)(X),
+        jax.hessian(relu)(X),
+        jax.jit(jax.grad(relu))(X),
+        vjp(lambda x, z: jax.nn.relu(2 * z + x), X, jnp.nan * X, X),
+        *jax.grad(unused)({"a": X, "b": X}).values(),
+    ):
+        assert jnp.isnan(value).all()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[319, -209, -474], [-32, 87, -260], [287, -122, -734]],
+        [[-4, -20, 11], [1, 1, 15], [9, 41, -7]],
+    ],
+)
+def test_singular_matrices_without_a_small_pivot(rows):
+    A, y = jnp.array(rows, float), jnp.array([1.0, 2.0, 3.0])
+    f = lambda x, z: z - A @ (z - x)
+    assert jnp.isnan(jacobian(f, y, y)).all()
+
+
+def test_layers_that_close_over_indices():
+    weights = jnp.array([[[0.3, 0.1], [0.0, 0.2]], [[0.1, 0.2], [0.3, 0.0]]])
+
+    def loss(x, i):
+        f = lambda x, z: jnp.tanh(weights[i] @ z + x)
+        return fixed_point(f, x, jnp.zeros(2)).z.sum()
+
+    grad = jax.grad(loss)
+    want = grad(X, 1)
+    each = jax.lax.map(lambda i: grad(X, i), jnp.arange(2))
+    both = jax.grad(
+        lambda x: jax.lax.map(lambda i: loss(x, i), jnp.arange(2)).sum()
+    )
+    assert jnp.allclose(jax.grad(jax.jit(loss))(X, 1), want)
+    assert jnp.allclose(each[1], want)
+    assert jnp.allclose(both(X), each.sum(0))
+    assert jnp.allclose(jax.grad(jax.checkpoint(loss))(X, 1), want)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e19])
+def test_cotangents_of_any_size(scale):
+    f = lambda x, z: 0.5 * z + x
+    for solver in (linear.direct, linear.neumann, linear.gmres):
+        row = vjp(f, X, 2 * X, scale * X, linear_solver=solver)
+        assert jnp.allclose(row / scale, 2 * X, rtol=1e-4)
+
+
+def test_a_solver_of_your_own_is_not_trusted():
+    f = lambda x, z: 0.5 * z + x
+
+    def failing(g, z0):
+        return Solution(z0 + 7, jnp.array(1.0), jnp.array(0), jnp.array(False))
+
+    def misshapen(g, z0):
+        return Solution(z0[:1], jnp.array(0.0), jnp.array(0), jnp.array(True))
+
+    solve = lambda x: fixed_point(f, x, x, solver=failing).z
+    assert jnp.isnan(solve(X)).all() and jnp.isnan(jax.jacrev(solve)(X)).all()
+    with pytest.raises(
+        ValueError, match=r"solver\(g, z0\).z: expected the shape"
+    ):
+        fixed_point(f, X, X, solver=misshapen)
+
+
+def test_one_failing_sample_does_not_spoil_a_batch():
+    f = lambda x, z: x * z + 1
+    solve = lambda w: fixed_point(f, w, jnp.zeros(1), solver=picard).z[0]
+    batch = jnp.array([[0.5], [2.0], [0.25]])
+    values, slopes = jax.vmap(jax.value_and_grad(solve))(batch)
+    good = jnp.array([0, 2])
+    assert jnp.allclose(values[good], 1 / (1 - batch[good, 0]))
+    assert jnp.allclose(slopes[good, 0], 1 / (1 - batch[good, 0]) ** 2)
+    assert jnp.isnan(values[1]) and jnp.isnan(slopes[1]).all()
+
+
+def test_success_makes_no_nan_on_the_way():
+    with jax.debug_nans(True):
+        loss = lambda x: fixed_point(lambda x, z: 0.5 * z + x, x, x).z.sum()
+        assert jnp.allclose(jax.grad(loss)(X), 2.0)
+
+
+def test_arguments_of_a_wrong_kind_are_named():
+    half = jnp.ones(2, jnp.bfloat16)
+    f = lambda x, z: 0.5 * z + x
+    with pytest.raises(
+        TypeError, match="z0: expected float32 or float64, got bfloat16"
+    ):
+        fixed_point(f, half, half)
+    with pytest.raises(
+        TypeError, match="solver: expected a function, got 'newton'"
+    ):
+        fixed_point(f, X, X, solver="newton")
+    with pytest.raises(TypeError, match="linear_solver: expected a function"):
+        fixed_point(f, X, X, linear_solver="direct")
+    with pytest.raises(
+        TypeError, match="tol: expected a number known in advance"
+    ):
+        jax.jit(lambda tol: picard(jnp.cos, X, tol=tol))(1e-5)
+    with pytest.raises(
+        TypeError, match="max_steps: expected an integer, got True"
+    ):
+        picard(jnp.cos, X, max_steps=True)
