@@ -76,7 +76,7 @@ def adjoint(f, x, z, u, *, linear_solver=None):
     u = _validate.like("u", u, "z", z)
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(partial(f, x), z)
-    return solve(lambda lam: lam - pull(lam)[0], _heed(z, u), linear_solver)
+    return solve(lambda lam: lam - pull(lam)[0], _heed(u, z), linear_solver)
 
 
 def vjp(f, x, z, u, *, linear_solver=None):
@@ -90,10 +90,8 @@ def vjp(f, x, z, u, *, linear_solver=None):
     lam = adjoint(f, x, z, u, linear_solver=linear_solver)
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(lambda x: f(x, z), x)
-    zero = jnp.sum(
-        0 * lam
-    )  # NaN if the solve failed, also where f does not use x
-    return jax.tree.map(lambda row: row + zero.astype(row.dtype), pull(lam)[0])
+    failed = jnp.sum(0 * lam)  # 0, or NaN: also where f does not use x
+    return jax.tree.map(lambda r: r + failed.astype(r.dtype), pull(lam)[0])
 
 
 # The equilibrium holds its equation for every x: z*(x) = f(x, z*(x)). Differentiate
@@ -105,26 +103,20 @@ def vjp(f, x, z, u, *, linear_solver=None):
 def tangent(f, linear_solver, x, z, v):
     _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
     _, push = jax.linearize(partial(f, x), z)
-    return solve(
-        lambda dz: dz - push(dz), _heed(z, b + _nothing(v, z)), linear_solver
-    )
+    b = _heed(b, z, v)
+    return solve(lambda dz: dz - push(dz), b, linear_solver)
 
 
-def _heed(z, b):
-    """b, but NaN if z is: in an affine layer neither A nor b would show that z failed.
+def _heed(b, z, v=()):
+    """b, but NaN if z is, and with every part of v in it, times zero.
 
-    z takes part, so that the derivatives of the result are NaN too, to every order.
+    A layer can hide a failure: an affine one does not look at z, a relu is flat at NaN,
+    an input may go unused. With z and v in b, NaN reaches every part of every
+    derivative.
     """
-    return b * (1 + 0 * z)
-
-
-def _nothing(v, z):
-    """Zero, as a sum over all of v: a failure then reaches each part of the gradient,
-    also those that f does not use, or cuts off by a `where`."""
-    parts = [
-        leaf for leaf in jax.tree.leaves(v) if leaf.dtype != jax.dtypes.float0
-    ]
-    return sum((jnp.sum(0 * leaf).astype(z.dtype) for leaf in parts), 0 * z)
+    parts = [p for p in jax.tree.leaves(v) if p.dtype != jax.dtypes.float0]
+    nothing = sum(jnp.sum(0 * p).astype(b.dtype) for p in parts)
+    return (b + nothing) * (1 + 0 * z)
 
 
 def implicit(f, linear_solver, x, z):
