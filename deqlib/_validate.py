@@ -38,7 +38,7 @@ def floats(name, tree):
                 f"{name}{jax.tree_util.keystr(path)}: expected an array of real "
                 f"floats, got a {type(leaf).__name__}"
             )
-        dtype = np.asarray(leaf).dtype if np.isscalar(leaf) else leaf.dtype
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"{name}{jax.tree_util.keystr(path)}: expected real floats, got {dtype}"

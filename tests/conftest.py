@@ -1,10 +1,15 @@
-"""Float64 unless JAX_ENABLE_X64 says otherwise; tolerances follow the dtype."""
+"""Float64 unless JAX_ENABLE_X64 says otherwise; tolerances follow the dtype.
+
+These tests mostly wait for the compiler, so it optimises little here. The notebooks,
+which nbval runs in both precisions, are compiled as usual.
+"""
 
 import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import jax.numpy as jnp
