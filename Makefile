@@ -11,7 +11,7 @@ CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
 CACHE := _build/.jupyter_cache
-FLOAT32 := check solvers linear jacobian regressions
+FLOAT32 := check solvers linear
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
