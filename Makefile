@@ -1,5 +1,6 @@
 # make book    execute every chapter and build the pages
 # make test    lint, unit tests, equation ledger, notebooks, links of the built pages
+# make test32  unit tests, equations and notebooks once more, in float32
 # Both set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
 
@@ -11,13 +12,13 @@ CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
 CACHE := _build/.jupyter_cache
-FLOAT32 := check solvers linear
+NBVAL := -n 2 --dist loadfile --nbval-lax --nbval-current-env book
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: book test serve evidence lock clean
+.PHONY: book test test32 serve evidence lock clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -49,10 +50,16 @@ test: $(READY)
 	$(BIN)/ruff check -q .; $(BIN)/ruff format -q --check .; \
 	$(BIN)/codespell; $(BIN)/mypy; \
 	$(PYTEST) -n 2 tests; \
-	for x64 in 1 0; do export JAX_ENABLE_X64=$$x64; \
-	  $(PYTEST) -n 2 --dist loadfile --nbval-lax --nbval-current-env book; done; \
-	$(PYTEST) -n 2 $(addprefix tests/test_,$(addsuffix .py,$(FLOAT32))); \
+	$(PYTEST) $(NBVAL); \
 	$(call SINCE,test)
+
+# The same tests and notebooks in float32.
+test32: export JAX_ENABLE_X64 := 0
+test32: $(READY)
+	@start=$$(date +%s); set -e; \
+	$(PYTEST) -n 2 tests --ignore tests/test_site.py; \
+	$(PYTEST) $(NBVAL); \
+	$(call SINCE,test32)
 
 serve: _build/.built
 	@$(BIN)/python -m webbrowser "http://127.0.0.1:$(or $(PORT),8000)" || true
