@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
-from deqlib.notebook import Parameter, exercises, live_figure
+from deqlib.notebook import exercises
 
 NOTEBOOKS = sorted(ROOT.glob("book/**/*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if "appendices" not in p.parts]
@@ -67,7 +67,7 @@ def test_evidence_is_stored_and_nothing_else(path):
 @every_notebook
 def test_setup_cell_is_the_same_everywhere(path):
     first = code(path)[0]
-    assert first.metadata.tags == ["setup", "hide-input"]
+    assert first.metadata.tags == ["setup", "hide-cell"]
     assert first.source == code(NOTEBOOKS[0])[0].source
     assert "%pip install --quiet --no-deps git+https://" in first.source
 
@@ -86,11 +86,13 @@ def test_chapter_keeps_the_template(path):
     if path.stem != "introduction":
         found = [next(h for h in headings if s in h) for s in SECTIONS]
         assert found == sorted(found, key=headings.index)
-    opening = text.split(":::{admonition}")[0]
+    opening, box = text.split(":::{admonition} In this chapter")[:2]
     assert len(opening.split()) <= 160
     for promise in ("You will be able to", "You need", "It takes"):
-        assert promise in text
-    assert any("live_figure(" in cell.source for cell in code(path))
+        assert promise in box
+    cells = [c.source for c in read(path).cells]
+    live = next(i for i, c in enumerate(cells) if "\nlive_figure(" in c)
+    assert ":::{admonition} In this chapter" in cells[live + 1]
     assert text.count(":::{exercise}") >= 4
     assert text.count(":::{exercise}") == text.count(":::{solution}")
     for kind in ("Pencil", "Code", "Break it", "Explore"):
@@ -182,42 +184,6 @@ def test_a_check_survives_an_answer_that_raises(capsys):
     assert "raised ZeroDivisionError" in capsys.readouterr().out
     with pytest.raises(KeyError, match="name: expected one of"):
         exercises.check("no-such-exercise", 1)
-
-
-def picture(w):
-    """A line of slope w."""
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots()
-    ax.plot([0, 1], [0, w])
-    return fig
-
-
-def test_live_figure_gives_sliders_and_a_picture():
-    figure = live_figure(picture, w=Parameter("slope w", [0.5, 1.0, 2.0], 1.0))
-    bundle = figure._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert 'aria-label="A line of slope w."' in bundle["text/html"]
-    assert "slope w = 1" in bundle["text/html"]
-    slider, image = figure.widget().children
-    before = image.value
-    slider.value = 2.0
-    assert image.value != before
-
-
-def test_live_figure_refuses_bad_use():
-    with pytest.raises(
-        TypeError, match=r"draw: expected the arguments \['v'\]"
-    ):
-        live_figure(picture, v=Parameter("v", [1.0], 1.0))
-    with pytest.raises(ValueError, match="w: expected at least one value"):
-        live_figure(picture, w=Parameter("w", [], 1.0))
-    with pytest.raises(
-        ValueError, match="w: expected a start among its values"
-    ):
-        live_figure(picture, w=Parameter("w", [1.0], 3.0))
-    with pytest.raises(TypeError, match="draw: expected a docstring"):
-        live_figure(lambda w: None, w=Parameter("w", [1.0], 1.0))
 
 
 def test_the_setup_cell_tells_others_what_to_do(monkeypatch):
