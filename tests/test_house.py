@@ -1,6 +1,7 @@
 """The house: one address, a small package that imports quickly, one way of depending."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from conftest import ROOT
 ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"][
     "url"
 ]
+PLACES = {".ipynb", ".md", ".yml", ".toml", ".cff"}
 MODULES = sorted((ROOT / "deqlib").glob("*.py"))
 
 
@@ -24,11 +26,37 @@ def test_the_repository_has_one_address():
     found = 0
     for place in places:
         for address in re.findall(
-            r"https://github\.com/[\w.-]+/[\w-]+", place.read_text()
+            r"https://github\.com/[\w.-]+/[\w.-]*\w", place.read_text()
         ):
             assert address == ADDRESS, place
             found += 1
     assert found >= 6
+
+
+def test_one_command_moves_the_address(tmp_path):
+    """In a copy of the repository, every place follows; back again, nothing changed."""
+    house = tmp_path / "house"
+    for name in ("book", "_config.yml", "pyproject.toml", "CITATION.cff"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        house.mkdir(exist_ok=True)
+        copy(source, house / name)
+    for path in ROOT.glob("*.md"):
+        shutil.copy(path, house)
+    files = [p for p in house.rglob("*") if p.suffix in PLACES]
+    before = {p: p.read_text() for p in files}
+    places = [p for p in files if ADDRESS in before[p]]
+    assert len(places) >= 9
+    command = [sys.executable, house / "book/_ext/address.py"]
+    fork = "https://github.com/a-student/a.fork-of_it"
+    subprocess.run([*command, fork], check=True)
+    for path in places:
+        text = path.read_text()
+        assert fork in text and ADDRESS not in text, path
+    subprocess.run([*command, ADDRESS], check=True)
+    assert {p: p.read_text() for p in files} == before
+    bad = subprocess.run([*command, "example.org/x"], capture_output=True)
+    assert bad.returncode and b"URL: expected https://github.com/" in bad.stderr
 
 
 def python(source):
