@@ -1,4 +1,4 @@
-"""A site that needs no other host: MathJax from a package, no thebe, docstring links."""
+"""What Sphinx leaves to mend: other hosts, docstring links, the role of a citation."""
 
 import importlib.util
 import re
@@ -29,6 +29,14 @@ def strip_thebe(app, pagename, templatename, context, doctree):
         ]
 
 
+def name_citations(app, pagename, templatename, context, doctree):
+    """docutils calls the items of a list by a role that may not stand in a list."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+
+
 def link_docstrings(app, what, name, obj, options, lines):
     """`eq. (label)` in a docstring becomes a link to the equation of the book."""
     lines[:] = [
@@ -39,6 +47,7 @@ def link_docstrings(app, what, name, obj, options, lines):
 def setup(app):
     app.connect("build-finished", copy_mathjax)
     app.connect("html-page-context", strip_thebe, priority=900)
+    app.connect("html-page-context", name_citations, priority=900)
     if "autodoc-process-docstring" in app.events.events:
         app.connect("autodoc-process-docstring", link_docstrings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
