@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 READY := $(VENV)/.ready
+BROUGHT := $(VENV)/.brought
 CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
@@ -17,8 +18,10 @@ SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
 export OPENBLAS_NUM_THREADS := 1
+# Only the site needs all pictures of a live figure; see deqlib/notebook/live.py.
+_build/.built: export DEQLIB_FRAMES := 1
 
-.PHONY: book test test32 serve evidence lock clean
+.PHONY: book test test32 serve evidence lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -44,7 +47,7 @@ _build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) tests/test_equations.py 
 $(CACHE)/.made: $(CODE) constraints.txt
 	@rm -rf $(CACHE); mkdir -p $(CACHE); touch $@
 
-test: $(READY)
+test: $(READY) $(BROUGHT)
 	@$(MAKE) --no-print-directory _build/.built
 	@start=$$(date +%s); set -e; \
 	$(BIN)/ruff check -q .; $(BIN)/ruff format -q --check .; \
@@ -81,10 +84,19 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	  -r requirements.txt -c constraints.txt; \
 	touch $@
 
+# A Chromium and actionlint, for the tests.
+$(BROUGHT): $(READY) tests/bring.py
+	@$(BIN)/python tests/bring.py
+	@touch $@
+
 # New versions of everything, for all supported Pythons. Run the tests before committing.
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-package deqlib \
 	  --no-header --no-annotate --upgrade requirements.txt -o constraints.txt
+
+# The repository's address of _config.yml, or a new one (URL=...), in all its places.
+restamp: $(READY)
+	@$(BIN)/python book/_ext/address.py $(URL)
 
 clean:
 	rm -rf _build $(VENV)

@@ -5,14 +5,11 @@ import inspect
 import re
 import sys
 
+import ledger
 import pytest
 import test_equations
-from conftest import ROOT
 
 import deqlib
-
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import ledger
 
 
 def marked():

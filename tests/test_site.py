@@ -1,13 +1,19 @@
 """The built book: every link inside it leads somewhere, and it needs no other host."""
 
+import gzip
+import json
+import re
 from functools import cache
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from address import address
+from address import pages as published
 from conftest import ROOT
 
 HTML = ROOT / "_build" / "html"
+PREFIX = urlsplit(published(address())).path
 
 
 class Links(HTMLParser):
@@ -49,11 +55,10 @@ def test_internal_links_lead_somewhere(pages):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
                 continue
-            goal = (
-                (page.parent / unquote(parts.path)).resolve()
-                if parts.path
-                else page
-            )
+            path = unquote(parts.path)
+            goal = (page.parent / path).resolve() if path else page
+            if path.startswith(PREFIX):
+                goal = HTML / path.removeprefix(PREFIX)
             if goal.is_dir():
                 goal /= "index.html"
             if not goal.exists():
@@ -80,8 +85,6 @@ def test_mathjax_is_ours(pages):
 
 
 def test_each_claim_links_to_its_row(pages):
-    import json
-
     ledger = json.loads((ROOT / "_build" / "ledger.json").read_text())
     rows = links(HTML / "book/appendices/ledger.html").names
     linked = {
@@ -93,6 +96,70 @@ def test_each_claim_links_to_its_row(pages):
     for label in ledger:
         assert f"row-{label}" in rows
         assert f"row-{label}" in linked
+
+
+FIGURE = re.compile(
+    r'<div class="live-figure".*?<script type="application/json">.*?</script></div>',
+    re.S,
+)
+
+
+def weight(*parts):
+    return len(gzip.compress(b"".join(parts)))
+
+
+def test_pages_and_figures_are_light(pages):
+    """150 kB for a figure, 1 MB for a page with all that is ours on it, gzipped."""
+    ours = [
+        (HTML / "_static" / name).read_bytes()
+        for name in ("book.css", "live.js", "logo.svg")
+    ]
+    for page in pages:
+        text = page.read_bytes()
+        pictures = [
+            (page.parent / target).read_bytes()
+            for tag, _, target in links(page).loads
+            if tag == "img" and "_images" in target
+        ]
+        whole = weight(text, *ours, *pictures)
+        figures = FIGURE.findall(text.decode())
+        weights = [weight(figure.encode()) for figure in figures]
+        if figures:
+            print(f"{page.name}: {whole} bytes, live figures {weights}")
+        assert whole < 1_000_000, page
+        assert all(weight < 150_000 for weight in weights), page
+
+
+def test_frames_are_all_there_and_cheap(pages):
+    found = 0
+    for page in pages:
+        seconds = 0
+        for figure in FIGURE.findall(page.read_text(encoding="utf-8")):
+            data = json.loads(
+                re.search(r"json\">(.*)</script>", figure, re.S)[1]
+            )
+            count = 1
+            for last in re.findall(r'type="range" min="0" max="(\d+)"', figure):
+                count *= int(last) + 1
+            assert len(data["frames"]) == count <= 400
+            name = re.search(r'data-says="(.{30})', figure)[1]
+            spent = float(re.search(r'data-seconds="([\d.]+)"', figure)[1])
+            print(f"{page.name}: {count} frames in {spent} s, {name}")
+            seconds, found = seconds + spent, found + 1
+        assert seconds < 10, page
+    assert found >= 5
+
+
+def test_links_are_previewed(pages):
+    for name in ("introduction", "02_jacobian"):
+        text = (HTML / f"book/{name}.html").read_text(encoding="utf-8")
+        tags = dict(
+            re.findall(r'<meta property="og:(\w+)" content="([^"]+)"', text)
+        )
+        assert tags["title"] and len(tags["description"]) > 60
+        assert tags["site_name"] == "Differentiating Equilibria"
+        card = tags["image"].split("/_images/")[1]
+        assert (HTML / "_images" / card).stat().st_size > 10_000
 
 
 def test_executed_pages_show_no_error(pages):

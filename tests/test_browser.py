@@ -1,0 +1,333 @@
+"""The built book in a real browser: nothing from elsewhere, and figures that move."""
+
+import contextlib
+import functools
+import http.server
+import threading
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from address import address, pages
+from axe_playwright_python.sync_playwright import Axe
+from bring import chromium
+from conftest import ROOT
+from playwright.sync_api import sync_playwright
+
+HTML = ROOT / "_build" / "html"
+PREFIX = urlsplit(pages(address())).path
+PAGES = sorted(
+    str(path.relative_to(ROOT / "book").with_suffix(""))
+    for kind in ("ipynb", "md")
+    for path in (ROOT / "book").glob(f"**/*.{kind}")
+)
+CHAPTERS = [page for page in PAGES if not page.startswith("appendices/")]
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+# The theme's own findings, not ours to mend.
+THEME = {"label-content-name-mismatch", "region"}
+
+every_page = pytest.mark.parametrize("page", PAGES)
+every_chapter = pytest.mark.parametrize("page", CHAPTERS)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Like GitHub Pages: the book below a prefix, 404.html for what is not there."""
+
+    def translate_path(self, path):
+        if not path.startswith(PREFIX):
+            return str(HTML / "nothing-here")
+        return super().translate_path("/" + path.removeprefix(PREFIX))
+
+    def send_error(self, code, message=None, explain=None):
+        body = (HTML / "404.html").read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def served():
+    assert HTML.exists(), "build the book first: make book"
+    handler = functools.partial(Handler, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = chromium()
+    assert path, "no Chromium here: run `python tests/bring.py`"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=ARGUMENTS
+        )
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def tab(browser, url, wait=True, mode="light", **options):
+    """A page in a fresh profile; what goes wrong on it collects in `tab.troubles`."""
+    context = browser.new_context(
+        **{"viewport": {"width": 1280, "height": 900}} | options
+    )
+    context.set_default_timeout(20_000)
+    if options.get("java_script_enabled", True):
+        context.add_init_script(f"localStorage.setItem('mode', '{mode}')")
+    page = context.new_page()
+    page.troubles = []
+    note = page.troubles.append
+    ours = urlsplit(url).netloc
+    page.on(
+        "request",
+        lambda request: (
+            urlsplit(request.url).netloc not in ("", ours)
+            and note(f"other host: {request.url}")
+        ),
+    )
+    page.on("requestfailed", lambda request: note(f"missing: {request.url}"))
+    page.on(
+        "response",
+        lambda answer: (
+            answer.status >= 400
+            and answer.url != url
+            and note(f"{answer.status}: {answer.url}")
+        ),
+    )
+    page.on("pageerror", lambda error: note(f"error: {error}"))
+    page.on(
+        "console",
+        lambda message: (
+            message.type == "error"
+            and message.location["url"] != url
+            and note(message.text)
+        ),
+    )
+    page.goto(url)
+    if wait:  # MathJax typesets after loading, and loads its fonts then
+        page.wait_for_function("!window.MathJax || MathJax.startup?.promise")
+        page.evaluate("window.MathJax?.startup?.promise")
+        page.wait_for_load_state("networkidle")
+    yield page
+    context.close()
+
+
+def at(where, served, page):
+    return (HTML.as_uri() + "/" if where == "file" else served) + page
+
+
+@every_page
+@pytest.mark.parametrize("where", ["file", "http"])
+def test_page_is_whole_and_asks_no_other_host(browser, served, page, where):
+    url = at(where, served, f"book/{page}.html")
+    with tab(browser, url, viewport={"width": 375, "height": 800}) as opened:
+        assert opened.locator("mjx-container").count() or page in (
+            "appendices/bibliography",
+            "appendices/api",
+        )
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 375
+        assert not opened.troubles
+
+
+def hashes(page):
+    return page.eval_on_selector_all(
+        ".live-picture", "all => all.map(one => one.innerHTML)"
+    )
+
+
+def changes(page, before, i):
+    """Whether picture i, and no other, has changed."""
+    after = hashes(page)
+    return [k for k in range(len(after)) if after[k] != before[k]] == [i]
+
+
+@every_chapter
+@pytest.mark.parametrize("width", [1280, 375])
+def test_live_figures_move_their_own_picture(browser, page, width):
+    url = (HTML / f"book/{page}.html").as_uri()
+    with tab(browser, url, viewport={"width": width, "height": 800}) as opened:
+        figures = opened.locator(".live-figure")
+        assert figures.count()
+        for i, figure in enumerate(figures.all()):
+            picture = figure.locator(".live-picture")
+            for slider in figure.locator("input").all():
+                slider.focus()
+                before, said = (
+                    hashes(opened),
+                    picture.get_attribute("aria-label"),
+                )
+                last = slider.input_value() == slider.get_attribute("max")
+                opened.keyboard.press("ArrowLeft" if last else "ArrowRight")
+                assert changes(opened, before, i), "by keyboard"
+                assert picture.get_attribute("aria-label") != said
+                value = slider.get_attribute("aria-valuetext")
+                assert value in picture.get_attribute("aria-label")
+                assert figure.locator("output", has_text=value).count()
+
+                slider.scroll_into_view_if_needed()
+                before, box = hashes(opened), slider.bounding_box()
+                share = float(slider.input_value()) / float(
+                    slider.get_attribute("max")
+                )
+                opened.mouse.click(
+                    box["x"] + box["width"] * (0.1 if share > 0.5 else 0.9),
+                    box["y"] + box["height"] / 2,
+                )
+                assert changes(opened, before, i), "by pointer"
+
+            play, before = figure.locator(".live-play"), hashes(opened)
+            play.click()
+            assert play.inner_text() == "Pause"
+            assert changes(opened, before, i), "by play"
+            before = hashes(opened)
+            opened.wait_for_timeout(1600)
+            assert changes(opened, before, i), "play goes on"
+            play.click()
+            before = hashes(opened)
+            opened.wait_for_timeout(900)
+            assert hashes(opened) == before, "pause"
+        assert not opened.troubles
+
+
+@every_chapter
+def test_a_move_is_shown_within_50_ms(browser, page):
+    with tab(browser, (HTML / f"book/{page}.html").as_uri()) as opened:
+        times = opened.evaluate(
+            """async () => {
+              const times = [];
+              for (const input of document.querySelectorAll(".live-figure input")) {
+                input.scrollIntoView({block: "center"});
+                for (let i = 0; i <= Math.min(input.max, 12); i++) {
+                  await new Promise(requestAnimationFrame);
+                  const start = performance.now();
+                  input.value = i;
+                  input.dispatchEvent(new Event("input"));
+                  input.closest(".live-figure").getBoundingClientRect();
+                  await new Promise(requestAnimationFrame);
+                  times.push(performance.now() - start);
+                }
+              }
+              return times;
+            }"""
+        )
+        times.sort()
+        print(f"{page}: median {times[len(times) // 2]:.0f} ms")
+        assert times[len(times) // 2] < 50
+
+
+@every_page
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_but_the_themes_own(browser, page, mode):
+    url = (HTML / f"book/{page}.html").as_uri()
+    with tab(browser, url, mode=mode) as opened:
+        assert opened.evaluate("document.documentElement.dataset.theme") == mode
+        found = Axe().run(opened).response["violations"]
+        ours = {
+            f["id"]: [
+                (n["html"][:200], n["failureSummary"]) for n in f["nodes"]
+            ]
+            for f in found
+            if f["id"] not in THEME
+        }
+        assert not ours
+
+
+@pytest.mark.parametrize("where", ["file", "http"])
+def test_search_finds_the_adjoint(browser, served, where):
+    url = at(where, served, "search.html?q=adjoint")
+    with tab(browser, url, wait=False) as opened:
+        hits = opened.locator("#search-results li a")
+        hits.first.wait_for()
+        opened.wait_for_timeout(500)
+        assert any("backward fixed point" in h for h in hits.all_inner_texts())
+        assert not opened.troubles
+
+
+@every_chapter
+def test_without_scripts_there_is_a_still_picture(browser, page):
+    url = (HTML / f"book/{page}.html").as_uri()
+    with tab(browser, url, wait=False, java_script_enabled=False) as opened:
+        for figure in opened.locator(".live-figure").all():
+            assert figure.locator(".live-picture svg path").count() > 5
+            assert figure.locator(".live-picture svg").is_visible()
+            assert figure.locator(".live-note").is_visible()
+            assert "At " in figure.locator(".live-note").inner_text()
+            assert not figure.locator(".live-controls").is_visible()
+
+
+@every_chapter
+def test_on_paper_there_is_a_still_picture_with_its_values(browser, page):
+    with tab(browser, (HTML / f"book/{page}.html").as_uri()) as opened:
+        figure = opened.locator(".live-figure").first
+        assert figure.locator(".live-controls").is_visible()
+        assert not figure.locator(".live-note").is_visible()
+        figure.locator("input").first.press("ArrowLeft")
+        value = figure.locator("output").first.inner_text()
+        opened.emulate_media(media="print")
+        assert not figure.locator(".live-controls").is_visible()
+        assert f"= {value}" in figure.locator(".live-note").inner_text()
+        assert figure.locator(".live-picture svg").is_visible()
+
+
+def test_play_is_slow_for_those_who_want_less_motion(browser):
+    url = (HTML / "book/introduction.html").as_uri()
+    with tab(browser, url, reduced_motion="reduce") as opened:
+        opened.locator(".live-play").first.click()
+        before = hashes(opened)
+        opened.wait_for_timeout(1000)
+        assert hashes(opened) == before
+        opened.wait_for_timeout(1000)
+        assert hashes(opened) != before
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_figures_keep_to_the_mode(browser, mode):
+    """In the dark a figure's white turns dark, and its frame lets the page through."""
+    url = (HTML / "book/02_jacobian.html").as_uri()
+    with tab(browser, url, mode=mode) as opened:
+        for selector in (".live-picture svg", ".cell_output img"):
+            style = opened.locator(selector).first.evaluate(
+                "e => [getComputedStyle(e).filter, getComputedStyle(e).mixBlendMode,"
+                " getComputedStyle(e.closest('.text_html') ?? e).backgroundColor]"
+            )
+            dark = [
+                "invert(1) hue-rotate(180deg)",
+                "screen",
+                "rgba(0, 0, 0, 0)",
+            ]
+            assert (style == dark) == (mode == "dark"), style
+
+
+def test_an_unknown_address_leads_back_to_the_book(browser, served):
+    with tab(browser, urljoin(served, "no/such/page.html")) as opened:
+        assert opened.get_by_text("No page here").is_visible()
+        assert not opened.troubles
+        opened.get_by_role("link", name="the first page").click()
+        opened.wait_for_url("**/introduction.html")
+
+
+@every_chapter
+def test_buttons_lead_to_colab_and_to_the_notebook(browser, served, page):
+    with tab(browser, f"{served}book/{page}.html") as opened:
+        colab = opened.locator("a[href*='colab.research.google.com']").first
+        path = address().removeprefix("https://github.com/")
+        assert colab.get_attribute("href") == (
+            "https://colab.research.google.com/github/"
+            f"{path}/blob/main/book/{page}.ipynb"
+        )
+        link = opened.locator(f"a[href$='{page}.ipynb'][href^='../_sources']")
+        answer = opened.request.get(
+            urljoin(opened.url, link.first.get_attribute("href"))
+        )
+        assert answer.ok and answer.json()["nbformat"] == 4
