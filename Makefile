@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 READY := $(VENV)/.ready
 BROUGHT := $(VENV)/.brought
+COLAB ?= 3.13
+TWIN := $(VENV)-colab-$(COLAB)
 CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
@@ -21,7 +23,7 @@ export OPENBLAS_NUM_THREADS := 1
 # Only the site needs all pictures of a live figure; see deqlib/notebook/live.py.
 _build/.built: export DEQLIB_FRAMES := 1
 
-.PHONY: book test test32 serve evidence lock restamp clean
+.PHONY: book test test32 colab serve evidence lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -89,10 +91,27 @@ $(BROUGHT): $(READY) tests/bring.py
 	@$(BIN)/python tests/bring.py
 	@touch $@
 
+# Each chapter as in Colab, with the versions that Colab brings; see tests/colab.py.
+# The older of its runtimes: make colab COLAB=3.12
+colab:
+	@start=$$(date +%s); python=; \
+	for p in python$(COLAB) $(HOME)/.pyenv/versions/$(COLAB).*/bin/python python3; do \
+	  $$p -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(COLAB)")' \
+	    2>/dev/null && python=$$p && break; \
+	done; \
+	test -n "$$python" || { echo "Python $(COLAB) is needed for make colab" >&2; exit 1; }; \
+	set -e; $$python -m venv --clear $(TWIN); \
+	$(TWIN)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r tests/colab.txt; \
+	$(TWIN)/bin/python tests/colab.py; \
+	$(call SINCE,colab)
+
 # New versions of everything, for all supported Pythons. Run the tests before committing.
+# With another jax than the newest: make lock JAX="==0.7.2"
 lock:
-	uv pip compile --universal --python-version 3.11 --no-emit-package deqlib \
-	  --no-header --no-annotate --upgrade requirements.txt -o constraints.txt
+	echo "jax$(JAX)" | uv pip compile --universal --python-version 3.11 \
+	  --no-emit-package deqlib --no-header --no-annotate --upgrade \
+	  requirements.txt - -o constraints.txt
 
 # The repository's address of _config.yml, or a new one (URL=...), in all its places.
 restamp: $(READY)
