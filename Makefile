@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 READY := $(VENV)/.ready
 BROUGHT := $(VENV)/.brought
+PDF := differentiating-equilibria.pdf
 COLAB ?= 3.13
 TWIN := $(VENV)-colab-$(COLAB)
 CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
@@ -23,7 +24,7 @@ export OPENBLAS_NUM_THREADS := 1
 # Only the site needs all pictures of a live figure; see deqlib/notebook/live.py.
 _build/.built: export DEQLIB_FRAMES := 1
 
-.PHONY: book test test32 colab serve evidence lock restamp clean
+.PHONY: book test test32 colab pdf serve evidence lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -69,6 +70,13 @@ test32: $(READY)
 serve: _build/.built
 	@$(BIN)/python -m webbrowser "http://127.0.0.1:$(or $(PORT),8000)" || true
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(or $(PORT),8000)
+
+# The whole book, as a browser prints it.
+pdf: $(READY) $(BROUGHT)
+	@$(MAKE) --no-print-directory _build/.built
+	@start=$$(date +%s); set -e; \
+	PYTHONPATH=tests $(BIN)/python book/_ext/pdf.py _build/$(PDF); \
+	$(call SINCE,pdf); echo "The book: $(CURDIR)/_build/$(PDF)"
 
 # Executes every notebook and stores what its evidence cells print, and nothing else.
 evidence: $(READY)

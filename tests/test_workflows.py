@@ -37,7 +37,7 @@ def test_actionlint_finds_mistakes():
     assert "runs-on" in text and "matrix.python" in text
     for old, new in [
         ("runs-on", "run-on"),
-        ("matrix.python", "matrix.pyton"),
+        ("matrix.python", "matrix.pythons"),
         ("ubuntu-latest", "ubuntu-newest"),
     ]:
         assert lint("broken.yml", text.replace(old, new)), new

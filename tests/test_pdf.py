@@ -1,0 +1,32 @@
+"""The printed book: all pages in one, whose links and names hold, and a PDF of it."""
+
+import re
+
+import pdf
+from bs4 import BeautifulSoup
+
+
+def test_the_whole_book_is_in_one_page():
+    book = BeautifulSoup(pdf.whole(), "html.parser")
+    listed = [p for _, part in pdf.table_of_contents() for p in part]
+    for page in listed:
+        article = book.find("article", id=pdf.prefix(page))
+        original = pdf.read(page).select_one("article")
+        for what in ("h2", ".math", ".eqno", "figure", ".exercise"):
+            assert len(article.select(what)) == len(original.select(what))
+    names = [tag["id"] for tag in book.select(":not(svg *)[id]")]
+    links = [a["href"] for a in book.select("a[href]:not(svg *)")]
+    inside = {link[1:] for link in links if link.startswith("#")}
+    assert len(inside) > 100 and inside <= set(names), inside - set(names)
+    assert not {name for name in inside if names.count(name) > 1}
+    assert all(link.startswith(("#", "https://", "html/")) for link in links)
+    for link in links:
+        if link.startswith("html/"):
+            assert (pdf.HTML.parent / link).exists(), link
+
+
+def test_it_prints(tmp_path):
+    pdf.main(tmp_path / "book.pdf")
+    printed = (tmp_path / "book.pdf").read_bytes()
+    assert printed.startswith(b"%PDF") and b"/Outlines" in printed
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 40
