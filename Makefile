@@ -1,7 +1,9 @@
 # make book    execute every chapter and build the pages
-# make test    lint, unit tests, equation ledger, notebooks, links of the built pages
+# make test    lint, unit tests, equation ledger, notebooks, the pages in a browser
 # make test32  unit tests, equations and notebooks once more, in float32
-# Both set up .venv by themselves. PYTHON=/path/to/python names an interpreter
+# make colab   each chapter in an environment like Colab's
+# make pdf     print the whole book
+# All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
 
 VENV ?= .venv
