@@ -2,7 +2,10 @@
 
 from deqlib import check, linear, models
 from deqlib.equilibrium import fixed_point
+from deqlib.hessian import hessian, jacobian_vjp
 from deqlib.jacobian import adjoint, jacobian, jvp, vjp
+from deqlib.loss import gauss_newton, loss_gradient, loss_hessian, loss_hvp
+from deqlib.mixed import mixed_hessian, mixed_vjp
 from deqlib.solvers import Solution, anderson, broyden, newton, picard
 
 __all__ = [
@@ -12,9 +15,17 @@ __all__ = [
     "broyden",
     "check",
     "fixed_point",
+    "gauss_newton",
+    "hessian",
     "jacobian",
+    "jacobian_vjp",
     "jvp",
     "linear",
+    "loss_gradient",
+    "loss_hessian",
+    "loss_hvp",
+    "mixed_hessian",
+    "mixed_vjp",
     "models",
     "newton",
     "picard",

@@ -30,6 +30,25 @@ def vector(name, value):
     return value
 
 
+def number(name, value):
+    """`value` as an array, if it is one real float."""
+    floats(name, value)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"{name}: expected one number, shape (), got shape {jnp.shape(value)}"
+        )
+    return jnp.asarray(value)
+
+
+def scalar(name, value):
+    """Raise unless `value`, known by its shape and dtype, is one real float."""
+    if getattr(value, "shape", None) != ():
+        got = jax.tree.map(jnp.shape, value)
+        raise ValueError(f"{name}: expected one number, shape (), got {got}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected a real number, got {value.dtype}")
+
+
 def floats(name, tree):
     """Raise unless every leaf of `tree` holds real floats: only those have derivatives."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

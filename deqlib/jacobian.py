@@ -76,7 +76,7 @@ def adjoint(f, x, z, u, *, linear_solver=None):
     u = _validate.like("u", u, "z", z)
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(partial(f, x), z)
-    return solve(lambda lam: lam - pull(lam)[0], _heed(u, z), linear_solver)
+    return solve(lambda lam: lam - pull(lam)[0], heed(u, z), linear_solver)
 
 
 def vjp(f, x, z, u, *, linear_solver=None):
@@ -103,11 +103,11 @@ def vjp(f, x, z, u, *, linear_solver=None):
 def tangent(f, linear_solver, x, z, v):
     _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
     _, push = jax.linearize(partial(f, x), z)
-    b = _heed(b, z, v)
+    b = heed(b, z, v)
     return solve(lambda dz: dz - push(dz), b, linear_solver)
 
 
-def _heed(b, z, v=()):
+def heed(b, z, v=()):
     """b, but NaN if z is, and with every part of v in it, times zero.
 
     A layer can hide a failure: an affine one does not look at z, a relu is flat at NaN,

@@ -28,14 +28,7 @@ def direct(matvec, b):
         TypeError: if b is not an array of real floats.
         ValueError: if b is not a non-empty vector, or matvec(b) is not like b.
     """
-    b = _vector(matvec, b)
-    A = jax.vmap(matvec, in_axes=1, out_axes=1)(jnp.eye(b.size, dtype=b.dtype))
-    lu = jax.scipy.linalg.lu_factor(A)
-    # Small pivots do not tell a singular matrix; its condition number does.
-    inverse = jax.scipy.linalg.lu_solve(lu, jnp.eye(b.size, dtype=b.dtype))
-    condition = jnp.linalg.norm(A, 1) * jnp.linalg.norm(inverse, 1)
-    regular = condition * _validate.tolerance(None, b.dtype) < 1
-    return _credible(jax.scipy.linalg.lu_solve(lu, b), b, regular)
+    return factored(matvec, _vector(matvec, b))(b)
 
 
 def neumann(matvec, b, *, tol=None, max_steps=1000):
@@ -121,6 +114,41 @@ def solve(matvec, b, linear_solver=None):
     """
     solver = linear_solver or by_size
     return lax.custom_linear_solve(matvec, b, solver, transpose_solve=solver)
+
+
+def inverses(matvec, like, linear_solver=None):
+    """b ↦ A⁻¹ b and b ↦ A⁻ᵀ b, for many right-hand sides b (m,), like `like`.
+
+    `direct` factors A once for both. Differentiable as `solve` is.
+    """
+    solver = linear_solver or (
+        direct if jnp.size(like) <= DIRECT_UP_TO else gmres
+    )
+    both = [solver, solver]
+    if solver is direct:
+        lu_solve = factored(matvec, like)
+        both = [lambda _, b: lu_solve(b), lambda _, b: lu_solve(b, 1)]
+    transposed = jax.linear_transpose(matvec, like)
+    return (
+        lambda b: lax.custom_linear_solve(matvec, b, *both),
+        lambda b: lax.custom_linear_solve(
+            lambda w: transposed(w)[0], b, *both[::-1]
+        ),
+    )
+
+
+def factored(matvec, like):
+    """A solver (b, trans=0) of A v = b, or with trans=1 of Aᵀ v = b, by one LU of A."""
+    identity = jnp.eye(like.size, dtype=like.dtype)
+    A = lax.stop_gradient(jax.vmap(matvec, in_axes=1, out_axes=1)(identity))
+    lu = jax.scipy.linalg.lu_factor(A)
+    # Small pivots do not tell a singular matrix; its condition number does.
+    inverse = jax.scipy.linalg.lu_solve(lu, identity)
+    condition = jnp.linalg.norm(A, 1) * jnp.linalg.norm(inverse, 1)
+    regular = condition * _validate.tolerance(None, like.dtype) < 1
+    return lambda b, trans=0: _credible(
+        jax.scipy.linalg.lu_solve(lu, b, trans), b, regular
+    )
 
 
 def _unit(b):

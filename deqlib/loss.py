@@ -1,0 +1,147 @@
+"""Chapters 8 and 9. The gradient and the Hessian of a loss through an equilibrium.
+
+At z = z*(x), with A = I − ∂f/∂z, S = ∂z*/∂x and Aᵀ λ = ∂L/∂z, and with the Lagrangian
+Λ(x, z) = L(x, z) + λᵀ(f(x, z) − z), where λ stands still::
+
+    ∇L(x, z*(x))    =  ∂L/∂x + (∂f/∂x)ᵀ λ                    like x
+    ∇²L(x, z*(x))   =  [I; S]ᵀ ∇²Λ [I; S]                    (n, n)
+    of which           [I; S]ᵀ ∇²L [I; S]  is Gauss–Newton   (n, n)
+
+`loss(x, z)` is one real number. As everywhere in deqlib, z is taken to be the
+equilibrium at x, and all derivatives are total ones.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from deqlib import _validate
+from deqlib.jacobian import adjoint, heed, implicit, jacobian, jvp, vjp
+from deqlib.linear import inverses
+
+
+def loss_gradient(loss, f, x, z, *, linear_solver=None):
+    """∇L(x, z*(x)) = ∂L/∂x + (∂f/∂x)ᵀ λ, eq. (loss-gradient). One adjoint solve.
+
+    Source: second source, section 2 (with a loss of z alone) and section 5.
+
+    Args:
+        loss: L(x, z), one real number.
+        f: the layer, f(x, z) with the shape of z.
+        x: any tree of real floats.
+        z: (m,), the equilibrium at x.
+        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+
+    Returns:
+        A tree like x; NaN if z is NaN, A is singular or the linear solve failed.
+
+    Raises:
+        TypeError: if x or z is not made of real floats.
+        ValueError: if z is not a non-empty vector, f(x, z) is not like z, or
+            loss(x, z) is not one real number.
+    """
+    z = _validate.layer(f, x, z)
+    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    z = implicit(f, linear_solver, x, z)
+    value, (L_x, L_z) = jax.value_and_grad(loss, (0, 1))(x, z)
+    u = heed(L_z, z, value)
+    through = vjp(f, x, z, u, linear_solver=linear_solver)
+    return jax.tree.map(jnp.add, L_x, through)
+
+
+# The derivative of L along v is ∂L/∂x v + uᵀ w, with u = ∂L/∂z and w = Sv. To
+# differentiate it once more, w need not be differentiated: with b = ∂f/∂x v,
+#
+#     A w = b,   so   A dw = db + dJ w,   so   uᵀ dw = λᵀ (db + dJ w).
+#
+# That is the differential of λᵀ(∂f/∂x v + J w) while λ and w stand still. The rest,
+# ∂L/∂x v + uᵀ w with w standing still, joins it: together they are φ below, a loss like
+# any other, whose gradient is `loss_gradient`.
+def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
+    """∇²L(x, z*(x)) v, eq. (loss-hvp). One tangent solve and two adjoint solves.
+
+    Source: second source, section 4, times v; the Lagrangian is ours.
+
+    Args:
+        v: a direction, a tree like x.
+
+    Returns:
+        A tree like x. The other arguments and the errors are those of `loss_gradient`.
+    """
+    z = _validate.layer(f, x, z)
+    v = _validate.like("v", v, "x", x)
+    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    z = implicit(f, linear_solver, x, z)
+    w = jvp(f, x, z, v, linear_solver=linear_solver)
+    u = jax.grad(loss, 1)(x, z)
+    lam = adjoint(f, x, z, u, linear_solver=linear_solver)
+
+    def phi(x, z):
+        lagrangian = lambda x, z: loss(x, z) + lam @ f(x, z)
+        return jax.jvp(lagrangian, (x, z), (v, w))[1]
+
+    return loss_gradient(phi, f, x, z, linear_solver=linear_solver)
+
+
+# The second source's section 5, a row at a time. The gradient is G(x, z, λ) =
+# ∂Λ/∂x, and along v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0 at every
+# x, λ' solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
+def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
+    """∇²L(x, z*(x)), eq. (master-formula). A is factored once, by `direct`.
+
+    Source: second source, sections 4 and 5.
+
+    Args:
+        x: (n,), one flat vector.
+        block: how many rows are computed at a time, by default all. What is needed
+            besides the result is proportional to it.
+
+    Returns:
+        (n, n), symmetric up to rounding. The other arguments and the errors are those
+        of `loss_gradient`.
+    """
+    x = _validate.vector("x", x)
+    z = _validate.layer(f, x, z)
+    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    block = x.size if block is None else _validate.count("block", block)
+    z = implicit(f, linear_solver, x, z)
+
+    _, push = jax.linearize(partial(f, x), z)
+    solve, solve_transposed = inverses(lambda w: w - push(w), z, linear_solver)
+    lam = solve_transposed(heed(jax.grad(loss, 1)(x, z), z))
+    lagrangian = lambda x, z, lam: loss(x, z) + lam @ f(x, z)
+    _, df = jax.linearize(f, x, z)
+    _, dG_z = jax.linearize(
+        lambda x, z: jax.grad(lagrangian, 1)(x, z, lam), x, z
+    )
+    _, dG_x = jax.linearize(jax.grad(lagrangian, 0), x, z, lam)
+
+    def row(v):
+        w = solve(df(v, jnp.zeros_like(z)))
+        dlam = solve_transposed(heed(dG_z(v, w), z, (w, lam)))
+        return dG_x(v, w, dlam) + jnp.sum(0 * dlam)  # NaN goes everywhere
+
+    identity = jnp.eye(x.size, dtype=x.dtype)
+    if block >= x.size:
+        return jax.vmap(row)(identity)
+    return lax.map(row, identity, batch_size=block)
+
+
+def gauss_newton(loss, f, x, z, *, linear_solver=None):
+    """[I; S]ᵀ ∇²L [I; S], eq. (gauss-newton): the Hessian without the layer's curvature.
+
+    For a loss of z alone it is Sᵀ (∂²L/∂z²) S, Term A. Source: second source, section 3.
+
+    Returns:
+        (n, n). The arguments and the errors are those of `loss_hessian`, without block.
+    """
+    x = _validate.vector("x", x)
+    z = _validate.layer(f, x, z)
+    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    z = implicit(f, linear_solver, x, z)
+    S = jacobian(f, x, z, linear_solver=linear_solver)
+    moved = lambda s: loss(x + s, z + S @ s)
+    failed = jnp.sum(0 * S)  # 0, or NaN: also where the loss is flat
+    return jax.hessian(moved)(jnp.zeros_like(x)) + failed

@@ -1,0 +1,274 @@
+"""Gradients, Hessians and their products of a loss, against a long unroll."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import second
+from jax.flatten_util import ravel_pytree
+
+from deqlib import (
+    fixed_point,
+    gauss_newton,
+    hessian,
+    jacobian,
+    linear,
+    loss_gradient,
+    loss_hessian,
+    loss_hvp,
+    models,
+    vjp,
+)
+from deqlib.check import rounding, slopes, taylor_remainders
+from deqlib.notebook import seconds
+
+TIGHT = 1e-10
+LOSS = second.general_loss
+
+
+@pytest.fixture(params=[(s, *second.SHAPES[s % 2]) for s in range(2)])
+def case(request):
+    return second.case_of(*request.param)
+
+
+@cache
+def derivatives(case, order=2):
+    """Gradient and Hessian, or with order 3 the third derivative, of the unroll."""
+    value = lambda x: LOSS(x, case.unroll(x))
+    if order == 3:
+        return jax.jit(jax.jacfwd(jax.hessian(value)))(case.p)
+    return jax.jit(lambda x: (jax.grad(value)(x), jax.hessian(value)(x)))(
+        case.p
+    )
+
+
+def test_pencil(close):
+    """L = (z − y)²/2 with z = √x: H = z'² + (z − y) z''."""
+    y, x = 2.0, jnp.array([1.7])
+    loss = lambda x, z: jnp.sum((z - y) ** 2) / 2
+    z, d, dd = x**0.5, 0.5 * x**-0.5, -0.25 * x**-1.5
+    arguments = loss, models.square_root, x, z
+    close(loss_gradient(*arguments), (z - y) * d)
+    close(gauss_newton(*arguments), jnp.diag(d**2))
+    close(loss_hessian(*arguments), jnp.diag(d**2 + (z - y) * dd))
+    close(loss_hvp(*arguments, 3 * x), (d**2 + (z - y) * dd) * 3 * x)
+
+
+def test_against_unroll(case, close):
+    @jax.jit
+    def ours(x, z):
+        arguments = LOSS, case.f, x, z
+        return (
+            loss_gradient(*arguments),
+            loss_hessian(*arguments),
+            loss_hvp(*arguments, case.w),
+        )
+
+    gradient, H = derivatives(case)
+    close(ours(case.p, case.z), (gradient, H, H @ case.w), TIGHT)
+
+
+def test_gauss_newton(case, close):
+    """[I; S]ᵀ ∇²L [I; S]; what is missing is the tensor, contracted with ∂L/∂z."""
+    x, z = case.p, case.z
+    S = jacobian(case.f, x, z)
+    both = jnp.concatenate([jnp.eye(x.size), S])
+    flat = lambda p: LOSS(p[: x.size], p[x.size :])
+    curvature = jax.hessian(flat)(jnp.concatenate([x, z]))
+    G = gauss_newton(LOSS, case.f, x, z)
+    close(G, both.T @ curvature @ both, TIGHT)
+    u = jax.grad(LOSS, 1)(x, z)
+    rest = jnp.tensordot(u, hessian(case.f, x, z), 1)
+    close(G + rest, loss_hessian(LOSS, case.f, x, z), TIGHT)
+
+
+@pytest.mark.parametrize("name", ["neumann", "gmres"])
+def test_with_each_linear_solver(case, name, close):
+    @partial(jax.jit, static_argnums=2)
+    def all_of_them(x, z, linear_solver):
+        arguments = LOSS, case.f, x, z
+        return (
+            loss_gradient(*arguments, linear_solver=linear_solver),
+            loss_hessian(*arguments, linear_solver=linear_solver),
+            loss_hvp(*arguments, case.w, linear_solver=linear_solver),
+            gauss_newton(*arguments, linear_solver=linear_solver),
+        )
+
+    got = all_of_them(case.p, case.z, getattr(linear, name))
+    close(got, all_of_them(case.p, case.z, linear.direct), TIGHT)
+
+
+def test_trees(case, close):
+    split = lambda x: {"a": x[:1], "b": x[1:]}
+    join = lambda x: jnp.concatenate([x["a"], x["b"]])
+    layer = lambda x, z: case.f(join(x), z)
+    arguments = second.mixed_loss, layer, split(case.p), case.z
+    got = loss_gradient(*arguments)
+    close(got, split(loss_gradient(LOSS, case.f, case.p, case.z)), TIGHT)
+    got = loss_hvp(*arguments, split(case.w))
+    want = loss_hvp(LOSS, case.f, case.p, case.z, case.w)
+    close(got, split(want), TIGHT)
+
+
+def test_their_own_derivatives_are_total(close):
+    case = second.case_of(0, 5, 3)
+    (_, H), third = derivatives(case), derivatives(case, 3)
+    gradient = lambda x: loss_gradient(LOSS, case.f, x, case.z)
+    full = lambda x: loss_hessian(LOSS, case.f, x, case.z)
+    product = lambda x: loss_hvp(LOSS, case.f, x, case.z, case.w)
+    close(jax.jit(jax.jacrev(gradient))(case.p), H, 1e-9)
+    close(jax.jit(jax.jacfwd(full))(case.p), third, 1e-9)
+    close(jax.jit(jax.jacrev(product))(case.p), third @ case.w, 1e-9)
+
+
+def test_slopes():
+    case = second.case_of(3, 3, 6)
+    value = lambda x: LOSS(x, fixed_point(case.f, x, case.z0).z)
+    arguments = LOSS, case.f, case.p, case.z
+    w = case.w / jnp.linalg.norm(case.w)
+    along = [loss_gradient(*arguments) @ w, loss_hvp(*arguments, w) @ w]
+    steps = 0.2 * 0.5 ** jnp.arange(5.0)
+    if jnp.result_type(float) == jnp.float64:
+        found = slopes(*taylor_remainders(value, case.p, w, along, steps))
+        assert jnp.all(jnp.abs(found - jnp.array([1.0, 2.0, 3.0])) < 0.3)
+        G = gauss_newton(*arguments)
+        along[1] = w @ G @ w
+        found = slopes(*taylor_remainders(value, case.p, w, along, steps))
+        assert found[2] < 2.5
+
+
+def test_asymmetry_is_rounding(case):
+    H = loss_hessian(LOSS, case.f, case.p, case.z)
+    assert jnp.linalg.norm(H - H.T) < rounding() * jnp.linalg.norm(H)
+
+
+def counted(n):
+    case = second.case_of(0, 5, n)
+    A = jnp.eye(case.m) - jax.jacfwd(case.f, 1)(case.p, case.z)
+    solver, (layer, calls) = second.Counted(A), second.counted_layer(case.f)
+    loss_hvp(LOSS, layer, case.p, case.z, case.w, linear_solver=solver)
+    return solver.counts(), len(calls)
+
+
+def test_one_tangent_and_two_adjoint_solves_whatever_n():
+    solves, evaluations = zip(*map(counted, (3, 12)), strict=True)
+    assert solves == ((1, 2), (1, 2))
+    assert evaluations[0] == evaluations[1] < 30
+
+
+def test_the_full_hessian_factors_once(monkeypatch):
+    case, factored = second.case_of(0, 5, 3), []
+    lu_factor = jax.scipy.linalg.lu_factor
+    monkeypatch.setattr(
+        jax.scipy.linalg,
+        "lu_factor",
+        lambda A: factored.append(A.shape) or lu_factor(A),
+    )
+    loss_hessian(LOSS, case.f, case.p, case.z)
+    assert factored == [(5, 5)]
+
+
+def wide(N):
+    """z = tanh(W z + U data) with all its weights in x: n = N² + 17 N."""
+    draw = np.random.default_rng(0).normal
+    weights = {"W": 0.5 * draw(size=(N, N)) / N**0.5, "U": draw(size=(N, 17))}
+    x, weights_of = ravel_pytree(jax.tree.map(jnp.asarray, weights))
+    x = x.astype(float)
+
+    def f(x, z):
+        w = weights_of(x)
+        return jnp.tanh(w["W"] @ z + w["U"] @ jnp.linspace(-1, 1, 17))
+
+    return f, x, fixed_point(f, x, jnp.zeros(N)).z
+
+
+CUBE = lambda x, z: jnp.sum(z**3)
+
+
+def test_block_bounds_memory_and_changes_nothing(close):
+    """With 3000 hidden units a row needs far more room than it has entries."""
+    draw = np.random.default_rng(0).normal
+    W, U, V = (
+        jnp.asarray(draw(size=shape), float)
+        for shape in [(3000, 4), (3000, 40), (4, 3000)]
+    )
+    f = lambda x, z: V @ jnp.tanh(W @ z + U @ x) / 3000
+    x = jnp.linspace(-1, 1, 40)
+    z = fixed_point(f, x, jnp.zeros(4)).z
+    whole, *rest = (
+        jax.jit(partial(loss_hessian, CUBE, f, block=block))
+        .lower(x, z)
+        .compile()
+        for block in (None, 7, 1)
+    )
+    memory = lambda compiled: compiled.memory_analysis().temp_size_in_bytes
+    for smaller in rest:
+        close(smaller(x, z), whole(x, z))
+        assert memory(smaller) < 0.5 * memory(whole)
+
+
+def test_time_beside_filling_an_array():
+    """P = 1568; the numbers are printed with -s."""
+    f, x, z = wide(32)
+    assert x.size == 1568
+    ours = jax.jit(partial(loss_hessian, CUBE, f))
+    value = lambda x: CUBE(x, fixed_point(f, x, z).z)
+    fill = jax.jit(lambda s: jnp.full((x.size, x.size), s))
+    unit = seconds(fill, x[0])
+    mine, nested = seconds(ours, x, z), seconds(jax.jit(jax.hessian(value)), x)
+    print(
+        f"Hessian at P = 1568: {mine / unit:.0f} times filling an array, "
+        f"jax.hessian of fixed_point {nested / unit:.0f} times"
+    )
+    assert mine < 1.5 * nested
+    assert mine < 200 * unit
+
+
+def test_failures_are_nan_everywhere(case):
+    nan = jnp.full_like(case.z, jnp.nan)
+    affine = models.affine(0.5 * jnp.eye(case.m), jnp.ones(case.C.shape))
+    flat = lambda x, z: z + 0 * jnp.sum(x)
+    linear_loss = lambda x, z: jnp.sum(z) + jnp.sum(x)
+    for f, state in [(case.f, nan), (affine, nan), (flat, case.z)]:
+        arguments = linear_loss, f, case.p, state
+        assert jnp.all(jnp.isnan(loss_gradient(*arguments)))
+        assert jnp.all(jnp.isnan(loss_hessian(*arguments)))
+        assert jnp.all(jnp.isnan(loss_hvp(*arguments, case.w)))
+        assert jnp.all(jnp.isnan(gauss_newton(*arguments)))
+
+
+def test_bad_input(case):
+    f, x, z = case.f, case.p, case.z
+    product = lambda loss, f, x, z: loss_hvp(loss, f, x, z, case.w)
+    flat = (loss_hessian, gauss_newton)
+    for function in (loss_gradient, product, *flat):
+        with pytest.raises(ValueError, match=r"loss\(x, z\): expected one num"):
+            function(lambda x, z: z, f, x, z)
+        with pytest.raises(ValueError, match=r"loss\(x, z\): expected one num"):
+            function(lambda x, z: (z[0], z[1]), f, x, z)
+        with pytest.raises(ValueError, match=r"loss\(x, z\): .* a real number"):
+            function(lambda x, z: 1, f, x, z)
+        with pytest.raises(ValueError, match=r"loss\(x, z\): .* a real number"):
+            function(lambda x, z: jnp.sum(z) * 1j, f, x, z)
+        with pytest.raises(TypeError, match="x: expected real floats"):
+            function(LOSS, f, jnp.arange(3), z)
+        with pytest.raises(ValueError, match=r"f\(x, z\): expected the shape"):
+            function(LOSS, lambda x, z: z[:1], x, z)
+    for function in flat:
+        with pytest.raises(TypeError, match="x: expected one vector"):
+            function(LOSS, f, {"x": x}, z)
+        with pytest.raises(ValueError, match="x: expected a non-empty vector"):
+            function(LOSS, f, jnp.ones((2, 2)), z)
+    with pytest.raises(ValueError, match="v: expected the shape of x"):
+        loss_hvp(LOSS, f, x, z, jnp.ones(17))
+    with pytest.raises(ValueError, match="block: expected at least 1"):
+        loss_hessian(LOSS, f, x, z, block=0)
+
+
+def test_a_loss_of_the_state_alone(case, close):
+    """Then the gradient is vjp's, and nothing of x is added."""
+    loss = lambda x, z: jnp.sum(z**2)
+    got = loss_gradient(loss, case.f, case.p, case.z)
+    close(got, vjp(case.f, case.p, case.z, 2 * case.z), TIGHT)
