@@ -72,3 +72,50 @@ def random_layer(seed, m=5, n=3, radius=0.6):
     weights = [jnp.asarray(array, dtype) for array in (W, U, b, V)]
     z0 = jnp.zeros(m, dtype)
     return Example(tanh_layer(*weights), jnp.asarray(x, dtype), z0)
+
+
+def time_layer(W, U, b, B):
+    """The layer f(t, x, z) = tanh(W z + t U x + b) + z ⊙ B x: t turns the input up.
+
+    W (m, m), U and B (m, n), b (m,), t a scalar.
+    """
+    return lambda t, x, z: jnp.tanh(W @ z + t * (U @ x) + b) + z * (B @ x)
+
+
+class TimeExample(NamedTuple):
+    """A layer f(t, x, z) with a point and a first guess.
+
+    Attributes:
+        f: the layer.
+        t: the time, a scalar.
+        x: (n,), the point.
+        z0: (m,), the first guess.
+    """
+
+    f: Any
+    t: Any
+    x: Any
+    z0: Any
+
+
+def random_time_layer(seed, m=4, n=3, radius=0.4):
+    """A random `time_layer` in which every mixed derivative is alive: a `TimeExample`.
+
+    W is not symmetric and has the given spectral radius. As in `random_layer`, the
+    numbers depend on the seed alone.
+    """
+    import numpy as np
+
+    draw = np.random.default_rng(seed).normal
+    W = draw(size=(m, m))
+    W *= radius / np.abs(np.linalg.eigvals(W)).max()
+    U, b, B = draw(size=(m, n)), draw(size=m), draw(size=(m, n))
+    x = np.cos(2.5 * np.arange(n)) / 1.5
+    dtype = jnp.result_type(float)
+    weights = [jnp.asarray(w, dtype) for w in (W, U, 0.3 * b, 0.045 * B)]
+    return TimeExample(
+        time_layer(*weights),
+        jnp.asarray(0.5, dtype),
+        jnp.asarray(x, dtype),
+        jnp.zeros(m, dtype),
+    )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import second
 
 import deqlib
 from deqlib import (
@@ -347,6 +348,129 @@ def test_truncation_error(case, both_sides):
 def test_descent_bound(case, no_larger):
     lam = adjoint(case.f, case.x, case.z, case.u)
     no_larger((1 - jnp.linalg.norm(case.J, 2)) * lam @ lam, lam @ case.u)
+
+
+# Chapter 4 ----------------------------------------------------------------------------
+
+on_timed_layers = pytest.mark.parametrize(
+    "timed",
+    [(seed, m, n) for seed, (m, n) in enumerate(SHAPES * 3)],
+    indirect=True,
+)
+
+
+class Timed:
+    """A layer f(t, x, z) with its dense partial derivatives, and the unroll's H."""
+
+    def __init__(self, *key):
+        case = second.case_of(*key)
+        self.case, self.f = case, case.layer
+        self.at = case.t, case.x, case.z
+        self.m, self.n, self.u = case.m, case.n, case.u
+        first = [jax.jacfwd(self.f, i) for i in range(3)]
+        self.f_t, self.f_x, self.f_z = (d(*self.at) for d in first)
+        by = lambda i, j: jax.jacfwd(first[i], j)(*self.at)
+        self.f_tx, self.f_tz = by(0, 1), by(0, 2)
+        self.f_zx, self.f_zz = by(2, 1), by(2, 2)
+        self.A = jnp.eye(self.m) - self.f_z
+        self.H = case.H[:, 0, 1:]
+
+    @cached_property
+    def slopes(self):
+        """∂z*/∂t and ∂z*/∂x of the unroll."""
+        S = jax.jacfwd(self.case.unroll)(self.case.p)
+        return S[:, 0], S[:, 1:]
+
+    def moving(self, function):
+        """The total derivative in x of function(t, x, z*(t, x))."""
+        t, x, _ = self.at
+        whole = lambda x: jnp.concatenate([t[None], x])
+        return jax.jacfwd(lambda x: function(t, x, self.case.unroll(whole(x))))(
+            x
+        )
+
+
+timed_of = cache(Timed)
+
+
+@pytest.fixture
+def timed(request):
+    return timed_of(*request.param)
+
+
+@pytest.mark.equation("bilinear-mixed")
+@on_random_seeds
+def test_bilinear_mixed(rng, both_sides):
+    t, x = jnp.asarray(rng.normal(size=2) / 4)
+    z = lambda t, x: t / (1 - x)
+    both_sides(z(t, x), t + x * z(t, x))
+    both_sides(jax.grad(jax.grad(z), 1)(t, x), (1 - x) ** -2)
+
+
+@pytest.mark.equation("square-mixed")
+@on_random_seeds
+def test_square_mixed(rng, both_sides):
+    t, x = jnp.asarray(rng.uniform(0.1, 0.4, size=2))
+    z = lambda t, x: 2 - 2 * jnp.sqrt(1 - t - x)
+    both_sides(z(t, x), t + x + z(t, x) ** 2 / 4)
+    both_sides(jax.grad(jax.grad(z), 1)(t, x), 0.5 / (1 - z(t, x) / 2) ** 3)
+
+
+@pytest.mark.equation("time-sensitivity")
+@on_timed_layers
+def test_time_sensitivity(timed, both_sides):
+    both_sides(timed.A @ timed.slopes[0], timed.f_t)
+
+
+@pytest.mark.equation("mixed-equation")
+@on_timed_layers
+def test_mixed_equation(timed, both_sides):
+    S_t, _ = timed.slopes
+    A = lambda *at: jnp.eye(timed.m) - jax.jacfwd(timed.f, 2)(*at)
+    df_t = timed.moving(jax.jacfwd(timed.f, 0))
+    dA, df_z = timed.moving(A), timed.moving(jax.jacfwd(timed.f, 2))
+    inverse = jnp.linalg.inv(timed.A)
+    product = inverse @ jnp.einsum("ijk,j->ik", dA, inverse @ timed.f_t)
+    both_sides(timed.H, inverse @ df_t - product)
+    both_sides(timed.H, inverse @ (df_t + jnp.einsum("ijk,j->ik", df_z, S_t)))
+
+
+@pytest.mark.equation("total-time-slope")
+@on_timed_layers
+def test_total_time_slope(timed, both_sides):
+    both_sides(
+        timed.moving(jax.jacfwd(timed.f, 0)),
+        timed.f_tx + timed.f_tz @ timed.slopes[1],
+    )
+
+
+@pytest.mark.equation("total-state-slope")
+@on_timed_layers
+def test_total_state_slope(timed, both_sides):
+    S_t, S = timed.slopes
+    both_sides(
+        jnp.einsum("ijk,j->ik", timed.moving(jax.jacfwd(timed.f, 2)), S_t),
+        jnp.einsum("ijk,j->ik", timed.f_zx, S_t)
+        + jnp.einsum("ijl,j,lk->ik", timed.f_zz, S_t, S),
+    )
+
+
+def mixed_bracket(timed):
+    S_t, S = timed.slopes
+    return (
+        timed.f_tx
+        + timed.f_tz @ S
+        + jnp.einsum("ijk,j->ik", timed.f_zx, S_t)
+        + jnp.einsum("ijl,j,lk->ik", timed.f_zz, S_t, S)
+    )
+
+
+@pytest.mark.equation("mixed-hessian")
+@on_timed_layers
+def test_mixed_hessian(timed, both_sides):
+    right = jnp.linalg.solve(timed.A, mixed_bracket(timed))
+    both_sides(timed.H, right)
+    both_sides(deqlib.mixed_hessian(timed.f, *timed.at), right)
 
 
 # Matrix and tensor calculus -----------------------------------------------------------

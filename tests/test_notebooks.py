@@ -164,6 +164,9 @@ HINTS = {
     "backward-row": (([1.0, 0.0], 1), "without the transpose"),
     "backward-truncated": (lambda f, x, z, u, K: jnp.zeros(3), "with K = 1"),
     "backward-uphill": ((jnp.zeros((2, 2)), jnp.ones(2)), "downhill"),
+    "mixed-partner": (2, "divide the bracket by A"),
+    "mixed-dense": (lambda f, t, x, z: jnp.zeros((3, 4)), "shape should be"),
+    "mixed-lucky": (lambda t, x, z: t + x * z / 2, "the printed formula gives"),
 }
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, models, picard
+from deqlib import fixed_point, models, newton, picard
 from deqlib.check import relative_error, rounding
 
 CHECKS: dict = {}
@@ -283,4 +283,75 @@ def _(answer):
     product = float(jnp.linalg.solve(jnp.eye(2) - J.T, u) @ u)
     if not product < 0:
         return f"λᵀu = {product:.2g}: downhill. Try a larger entry off the diagonal."
+    return None
+
+
+# Chapter 4 ----------------------------------------------------------------------------
+
+
+def mixed_terms(f, t, x, z):
+    """A⁻¹ times f_tx, f_zx S_t, f_tz S and f_zz [S_t, S]."""
+    f_t, f_x, f_z = (jax.jacfwd(f, i)(t, x, z) for i in range(3))
+    f_tx, f_tz = (jax.jacfwd(jax.jacfwd(f, 0), i)(t, x, z) for i in (1, 2))
+    f_zx, f_zz = (jax.jacfwd(jax.jacfwd(f, 2), i)(t, x, z) for i in (1, 2))
+    inverse = jnp.linalg.inv(jnp.eye(z.size) - f_z)
+    S_t, S = inverse @ f_t, inverse @ f_x
+    return (
+        inverse @ f_tx,
+        inverse @ jnp.einsum("ijk,j->ik", f_zx, S_t),
+        inverse @ f_tz @ S,
+        inverse @ jnp.einsum("ijl,j,lk->ik", f_zz, S_t, S),
+    )
+
+
+@exercise("mixed-partner")
+def _(value):
+    return judge(
+        jnp.asarray(value, float),
+        4.0,
+        [
+            (0.0, "that is the printed formula; use f_tz S."),
+            (2.0, "divide the bracket by A."),
+            (12.0, "that is the derivative by t alone."),
+        ],
+    )
+
+
+@exercise("mixed-dense")
+def _(mixed_dense):
+    f, t, x, z0 = models.random_time_layer(4)
+    z = newton(lambda z: f(t, x, z), z0).z
+    a, b, c, d = mixed_terms(f, t, x, z)
+    return judge(
+        mixed_dense(f, t, x, z),
+        a + b + c + d,
+        [
+            (a - b, "that is the formula as printed."),
+            (a + b, "the sign is right; two terms are missing."),
+            (a - b + c + d, "the sign of the f_zx term."),
+            (a + b + c, "f_zz [S_t, S] is missing."),
+            (a + b + d, "f_tz S is missing."),
+        ],
+    )
+
+
+@exercise("mixed-lucky")
+def _(lucky):
+    if lucky(0.3, 0.2, 0.1) is None:
+        return "lucky should return a number."
+    layer = lambda t, x, z: jnp.stack([lucky(t, x[0], z[0])])
+    for t, x in [(0.3, 0.2), (0.1, 0.25)]:
+        t, x = jnp.asarray(t), jnp.array([x])
+        solution = newton(lambda z: layer(t, x, z), jnp.zeros(1))
+        if not solution.converged:
+            return f"no equilibrium was found at t = {t}, x = {x[0]}."
+        a, b, c, d = mixed_terms(layer, t, x, solution.z)
+        truth = float(jnp.sum(a + b + c + d))
+        if abs(truth) < 1e-6:
+            return "its mixed derivative is zero."
+        if relative_error(a - b, a + b + c + d) > 1e-3:
+            return (
+                f"at t = {t}, x = {x[0]} the truth is {truth:.3g}, the printed "
+                f"formula gives {float(jnp.sum(a - b)):.3g}."
+            )
     return None
