@@ -473,6 +473,120 @@ def test_mixed_hessian(timed, both_sides):
     both_sides(deqlib.mixed_hessian(timed.f, *timed.at), right)
 
 
+# Chapter 5 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("pencil-slope")
+@on_random_seeds
+def test_pencil_slope(rng, both_sides):
+    t, x = jnp.asarray(rng.uniform(0.1, 0.5, size=2))
+    y = lambda t, x: (t / (1 - x)) ** 2
+    both_sides(jax.grad(y)(t, x), 2 * t / (1 - x) ** 2)
+    both_sides(jax.grad(jax.grad(y), 1)(t, x), 4 * t / (1 - x) ** 3)
+
+
+def post(z):
+    """Two outputs that bend, and mix the states."""
+    return jnp.stack([z[0] * z[1], jnp.sum(jnp.sin(2 * z))])
+
+
+class Read(Timed):
+    """The network post(z*(t, x)): its slope, by the unroll, and what it is made of."""
+
+    def __init__(self, *key):
+        super().__init__(*key)
+        t, x, z = self.at
+        read = lambda p: post(self.case.unroll(p))
+        self.slope = jax.jacfwd(read)(self.case.p)[:, 0]
+        self.H_NN = jax.jit(jax.jacfwd(jax.jacfwd(read)))(self.case.p)[:, 0, 1:]
+        self.J_post, self.bend = jax.jacfwd(post)(z), jax.hessian(post)(z)
+        self.w = jnp.array([0.7, -1.0])
+
+    def through(self, phi):
+        """∂φ/∂x + μᵀ ∂f/∂x with Aᵀ μ = ∂φ/∂z."""
+        t, x, z = self.at
+        phi_x, phi_z = jax.grad(phi, (0, 1))(x, z)
+        return phi_x + jnp.linalg.solve(self.A.T, phi_z) @ self.f_x
+
+    def frozen(self, lam):
+        t, x, z = self.at
+        S_t = self.slopes[0]
+        move = (jnp.ones_like(t), jnp.zeros_like(x), S_t)
+        return lambda x, z: lam @ jax.jvp(self.f, (t, x, z), move)[1]
+
+
+read_of = cache(Read)
+
+
+@pytest.fixture
+def network(request):
+    return read_of(*request.param)
+
+
+on_networks = pytest.mark.parametrize(
+    "network",
+    [(seed, m, n) for seed, (m, n) in enumerate(SHAPES * 3)],
+    indirect=True,
+)
+
+
+@pytest.mark.equation("net-slope")
+@on_networks
+def test_net_slope(network, both_sides):
+    both_sides(network.slope, network.J_post @ network.slopes[0])
+
+
+@pytest.mark.equation("net-mixed")
+@on_networks
+def test_net_mixed(network, both_sides):
+    S_t, S = network.slopes
+    bend = jnp.einsum("ijl,j,lk->ik", network.bend, S_t, S)
+    both_sides(network.H_NN, bend + network.J_post @ network.H)
+
+
+@pytest.mark.equation("frozen-slope")
+@on_networks
+def test_frozen_slope(network, both_sides):
+    lam = jnp.linalg.solve(network.A.T, network.u)
+    df_t = network.moving(jax.jacfwd(network.f, 0))
+    df_z = network.moving(jax.jacfwd(network.f, 2))
+    S_t, _ = network.slopes
+    both_sides(
+        network.u @ network.H,
+        lam @ (df_t + jnp.einsum("ijk,j->ik", df_z, S_t)),
+    )
+
+
+@pytest.mark.equation("mixed-vjp")
+@on_networks
+def test_mixed_vjp(network, both_sides):
+    lam = jnp.linalg.solve(network.A.T, network.u)
+    right = network.through(network.frozen(lam))
+    both_sides(network.u @ network.H, right)
+    got = deqlib.mixed_vjp(network.f, *network.at, network.u)
+    both_sides(got, right)
+
+
+@pytest.mark.equation("net-slope-gradient")
+@on_networks
+def test_net_slope_gradient(network, both_sides):
+    lam = jnp.linalg.solve(network.A.T, network.J_post.T @ network.w)
+    frozen, S_t = network.frozen(lam), network.slopes[0]
+
+    def phi(x, z):
+        return network.w @ jax.jvp(post, (z,), (S_t,))[1] + frozen(x, z)
+
+    both_sides(network.w @ network.H_NN, network.through(phi))
+
+
+@pytest.mark.equation("contract-after")
+@on_networks
+def test_contract_after(network, both_sides):
+    S_t, S = network.slopes
+    G = jnp.einsum("i,ijl,lk->jk", network.w, network.bend, S)
+    both_sides(G.T @ S_t, jnp.linalg.solve(network.A.T, G).T @ network.f_t)
+
+
 # Matrix and tensor calculus -----------------------------------------------------------
 
 

@@ -355,3 +355,51 @@ def _(lucky):
                 f"formula gives {float(jnp.sum(a - b)):.3g}."
             )
     return None
+
+
+# Chapter 5 ----------------------------------------------------------------------------
+
+
+@exercise("slope-halves")
+def _(value):
+    return judge(
+        jnp.asarray(value, float),
+        8.0,
+        [
+            (4.0, "that is one of the two terms."),
+            (6.0, "the second derivative of z² is 2, not 1."),
+        ],
+    )
+
+
+@exercise("slope-gradient")
+def _(slope_gradient):
+    f, t, x, z0 = models.random_time_layer(5)
+    z, u = newton(lambda z: f(t, x, z), z0).z, jnp.array([1.0, 0.5, -2.0, 0.3])
+    a, b, c, d = (u @ part for part in mixed_terms(f, t, x, z))
+    return judge(
+        slope_gradient(f, t, x, z, u),
+        a + b + c + d,
+        [
+            (a + b, "that lets z stand still: add the solve with ∂φ/∂z."),
+            (c + d, "that is the part through z alone: add ∂φ/∂x."),
+            (a + c, "φ has a second term, f_z S_t."),
+        ],
+    )
+
+
+@exercise("slope-blind")
+def _(blind):
+    if blind(0.3, 0.2, 0.1) is None:
+        return "blind should return a number."
+    layer = lambda t, x, z: jnp.stack([blind(t, x[0], z[0])])
+    t, x = jnp.asarray(0.3), jnp.array([0.2])
+    solution = newton(lambda z: layer(t, x, z), jnp.zeros(1))
+    if not solution.converged:
+        return "no equilibrium was found at t = 0.3, x = 0.2."
+    a, b, c, d = mixed_terms(layer, t, x, solution.z)
+    if abs(float(jnp.sum(a + b))) > 1e-6:
+        return "the detached derivative is not zero: look at f_tx and f_zx."
+    if abs(float(jnp.sum(c + d))) < 1e-6:
+        return "the true derivative is zero too."
+    return None
