@@ -61,6 +61,21 @@ class Case:
         """The oracle: autodiff through a long unroll."""
         return jax.jacfwd(self.unrolled)(self.x)
 
+    @cached_property
+    def H(self):
+        """The oracle of second order."""
+        return jax.jit(jax.jacfwd(jax.jacfwd(self.unrolled)))(self.x)
+
+    def bend(self, v, w):
+        """D²f[(v, Sv), (w, Sw)]."""
+        once = lambda x, z: jax.jvp(self.f, (x, z), (v, self.S @ v))[1]
+        return jax.jvp(once, (self.x, self.z), (w, self.S @ w))[1]
+
+    def second_partials(self):
+        """f_xx, f_xz, f_zz with the index of the component first."""
+        by = lambda i, j: jax.jacfwd(jax.jacfwd(self.f, i), j)(self.x, self.z)
+        return by(0, 0), by(0, 1), by(1, 1)
+
 
 case_of = cache(Case)
 
@@ -585,6 +600,75 @@ def test_contract_after(network, both_sides):
     S_t, S = network.slopes
     G = jnp.einsum("i,ijl,lk->jk", network.w, network.bend, S)
     both_sides(G.T @ S_t, jnp.linalg.solve(network.A.T, G).T @ network.f_t)
+
+
+# Chapter 6 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("scalar-hessian")
+@pytest.mark.parametrize(
+    "case", [(seed, 1, 1) for seed in range(5)], indirect=True
+)
+def test_scalar_hessian(case, both_sides):
+    f_xx, f_xz, f_zz = (d.squeeze() for d in case.second_partials())
+    slope = case.S.squeeze()
+    right = (f_xx + 2 * f_xz * slope + f_zz * slope**2) / case.A.squeeze()
+    both_sides(case.H.squeeze(), right)
+
+
+@pytest.mark.equation("square-root-second")
+@on_random_seeds
+def test_square_root_second(rng, both_sides):
+    x = jnp.asarray(rng.uniform(0.5, 3, size=1))
+    z = jnp.sqrt(x)
+    both_sides(-1 / (2 * z**3) + 1 / (4 * z**3), -0.25 * x**-1.5)
+    H = deqlib.hessian(models.square_root, x, z)
+    both_sides(H[0, 0], -0.25 * x**-1.5)
+
+
+@pytest.mark.equation("second-direction")
+@on_random_layers
+def test_second_direction(case, both_sides):
+    w = jnp.cos(jnp.arange(case.n))
+    both_sides(
+        case.H @ w @ case.v, jnp.linalg.solve(case.A, case.bend(case.v, w))
+    )
+
+
+@pytest.mark.equation("deq-hessian")
+@on_random_layers
+def test_deq_hessian(case, both_sides):
+    f_xx, f_xz, f_zz = case.second_partials()
+    one = jnp.einsum("ijl,lk->ijk", f_xz, case.S)
+    bracket = f_xx + one + one.swapaxes(1, 2)
+    bracket += jnp.einsum("ilp,lj,pk->ijk", f_zz, case.S, case.S)
+    right = jnp.tensordot(jnp.linalg.inv(case.A), bracket, 1)
+    both_sides(case.H, right)
+    both_sides(deqlib.hessian(case.f, case.x, case.z), right)
+
+
+@pytest.mark.equation("hessian-symmetry")
+@on_random_layers
+def test_hessian_symmetry(case, both_sides):
+    H = deqlib.hessian(case.f, case.x, case.z)
+    both_sides(H, H.swapaxes(1, 2))
+
+
+def pair_hessian(case, function):
+    """[I; S]ᵀ ∇² function [I; S] at (x, z)."""
+    n = case.n
+    flat = lambda p: function(p[:n], p[n:])
+    both = jnp.concatenate([jnp.eye(n), case.S])
+    inner = jax.hessian(flat)(jnp.concatenate([case.x, case.z]))
+    return both.T @ inner @ both
+
+
+@pytest.mark.equation("hessian-contraction")
+@on_random_layers
+def test_hessian_contraction(case, both_sides):
+    lam = jnp.linalg.solve(case.A.T, case.u)
+    right = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
+    both_sides(jnp.tensordot(case.u, case.H, 1), right)
 
 
 # Matrix and tensor calculus -----------------------------------------------------------

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, models, newton, picard
+from deqlib import fixed_point, hessian, jacobian, models, newton, picard
 from deqlib.check import relative_error, rounding
 
 CHECKS: dict = {}
@@ -403,3 +403,59 @@ def _(blind):
     if abs(float(jnp.sum(c + d))) < 1e-6:
         return "the true derivative is zero too."
     return None
+
+
+# Chapter 6 ----------------------------------------------------------------------------
+
+
+@exercise("hessian-twice")
+def _(value):
+    return judge(
+        jnp.asarray(value, float),
+        16.0,
+        [
+            (8.0, "the mixed term counts twice, or A is missing."),
+            (4.0, "that is z'."),
+        ],
+    )
+
+
+@exercise("hessian-directions")
+def _(second_along):
+    f, x, z0 = models.random_layer(13, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    v, w = jnp.array([1.0, -0.5, 0.3]), jnp.array([0.2, 1.0, -1.0])
+    S, H = jacobian(f, x, z), hessian(f, x, z)
+    A = jnp.eye(4) - jax.jacfwd(f, 1)(x, z)
+    still = jax.jvp(lambda x: jax.jvp(f, (x, z), (v, S @ v))[1], (x,), (w,))[1]
+    return judge(
+        second_along(f, x, z, v, w),
+        H @ w @ v,
+        [
+            (A @ (H @ w @ v), "solve with A in the end."),
+            (jnp.linalg.solve(A, still), "z moves too: along S w."),
+            (H @ v @ v, "w does not enter."),
+        ],
+    )
+
+
+@exercise("hessian-straight")
+def _(bent):
+    if bent(0.3, 0.2) is None:
+        return "bent should return a number."
+    layer = lambda x, z: jnp.stack([bent(x[0], z[0])])
+    x = jnp.array([0.3])
+    for start in (0.0, 0.5, 1.0):
+        solution = newton(lambda z: layer(x, z), jnp.array([start]))
+        if solution.converged:
+            break
+    else:
+        return "no equilibrium was found at x = 0.3."
+    z = solution.z
+    f_zz = jax.jacfwd(jax.jacfwd(layer, 1), 1)(x, z)
+    if jnp.abs(f_zz).max() < 1e-6:
+        return "f_zz is zero: the layer is not bent in z."
+    if jnp.abs(jacobian(layer, x, z)).max() < 1e-6:
+        return "the equilibrium does not move at all."
+    bend = float(hessian(layer, x, z)[0, 0, 0])
+    return None if abs(bend) < rounding() else f"z'' = {bend:.2g}."
