@@ -4,6 +4,7 @@ Layers have non-symmetric weights, m ≠ n in both directions, and every mixed d
 alive. Where the book states an equation for a special layer, that layer is drawn.
 """
 
+import itertools
 from functools import cache, cached_property, partial
 
 import jax
@@ -669,6 +670,80 @@ def test_hessian_contraction(case, both_sides):
     lam = jnp.linalg.solve(case.A.T, case.u)
     right = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
     both_sides(jnp.tensordot(case.u, case.H, 1), right)
+
+
+# Chapter 7 ----------------------------------------------------------------------------
+
+
+@pytest.mark.equation("pencil-penalty")
+@on_random_seeds
+def test_pencil_penalty(rng, both_sides):
+    x = jnp.asarray(rng.uniform(0.5, 3))
+    penalty = lambda x: jax.grad(jnp.sqrt)(x) ** 2 / 2
+    both_sides(jax.grad(penalty)(x), -1 / (8 * x**2))
+    product = jax.grad(jnp.sqrt)(x) * jax.grad(jax.grad(jnp.sqrt))(x)
+    both_sides(product, -1 / (8 * x**2))
+
+
+def loss_of_jacobian(case, loss):
+    """The gradient of loss(S(x)), S by autodiff through the unroll."""
+    S = jax.jacfwd(case.unrolled)
+    return jax.jit(jax.grad(lambda x: loss(S(x))))(case.x)
+
+
+@pytest.mark.equation("jacobian-contraction")
+@on_random_layers
+def test_jacobian_contraction(case, both_sides):
+    loss = lambda S: jnp.sum(jnp.sin(S) * S)
+    C = jax.grad(loss)(case.S)
+    both_sides(loss_of_jacobian(case, loss), jnp.einsum("ij,ijk->k", C, case.H))
+
+
+@pytest.mark.equation("contractive-gradient")
+@on_random_layers
+def test_contractive_gradient(case, both_sides):
+    both_sides(
+        loss_of_jacobian(case, lambda S: jnp.sum(S**2) / 2),
+        deqlib.jacobian_vjp(case.f, case.x, case.z, case.S),
+    )
+
+
+def through(case, phi):
+    """∂φ/∂x + (∂f/∂x)ᵀ μ with Aᵀ μ = ∂φ/∂z."""
+    phi_x, phi_z = jax.grad(phi, (0, 1))(case.x, case.z)
+    return phi_x + jnp.linalg.solve(case.A.T, phi_z) @ case.fx
+
+
+@pytest.mark.equation("jacobian-vjp")
+@on_random_layers
+def test_jacobian_vjp(case, both_sides):
+    C = jnp.outer(case.u, case.v) + jnp.cos(case.S)
+    Lam = jnp.linalg.solve(case.A.T, C)
+
+    def phi(x, z):
+        f_x, f_z = jax.jacfwd(case.f, 0)(x, z), jax.jacfwd(case.f, 1)(x, z)
+        return jnp.sum(Lam * (f_x + f_z @ case.S))
+
+    right = through(case, phi)
+    both_sides(jnp.einsum("ij,ijk->k", C, case.H), right)
+    both_sides(deqlib.jacobian_vjp(case.f, case.x, case.z, C), right)
+
+
+@pytest.mark.equation("regulariser-gradient")
+@on_random_layers
+def test_regulariser_gradient(case, both_sides):
+    R = lambda x, z: jnp.sum(jax.jacfwd(case.f, 1)(x, z) ** 2)
+    total = jax.jit(jax.grad(lambda x: R(x, case.unrolled(x))))(case.x)
+    both_sides(total, through(case, R))
+
+
+@pytest.mark.equation("hutchinson")
+@on_random_layers
+def test_hutchinson(case, both_sides):
+    """The expectation, exactly: the mean over all sign vectors."""
+    signs = jnp.array(list(itertools.product([-1.0, 1.0], repeat=case.m)))
+    mean = jnp.mean(jnp.sum((signs @ case.J.T) ** 2, 1))
+    both_sides(jnp.sum(case.J**2), mean)
 
 
 # Matrix and tensor calculus -----------------------------------------------------------

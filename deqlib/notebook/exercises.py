@@ -1,6 +1,7 @@
 """The checks behind the book's exercises: right, or a hint at what went wrong."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -342,7 +343,7 @@ def _(lucky):
     layer = lambda t, x, z: jnp.stack([lucky(t, x[0], z[0])])
     for t, x in [(0.3, 0.2), (0.1, 0.25)]:
         t, x = jnp.asarray(t), jnp.array([x])
-        solution = newton(lambda z: layer(t, x, z), jnp.zeros(1))
+        solution = newton(partial(layer, t, x), jnp.zeros(1))
         if not solution.converged:
             return f"no equilibrium was found at t = {t}, x = {x[0]}."
         a, b, c, d = mixed_terms(layer, t, x, solution.z)
@@ -394,7 +395,7 @@ def _(blind):
         return "blind should return a number."
     layer = lambda t, x, z: jnp.stack([blind(t, x[0], z[0])])
     t, x = jnp.asarray(0.3), jnp.array([0.2])
-    solution = newton(lambda z: layer(t, x, z), jnp.zeros(1))
+    solution = newton(partial(layer, t, x), jnp.zeros(1))
     if not solution.converged:
         return "no equilibrium was found at t = 0.3, x = 0.2."
     a, b, c, d = mixed_terms(layer, t, x, solution.z)
@@ -459,3 +460,45 @@ def _(bent):
         return "the equilibrium does not move at all."
     bend = float(hessian(layer, x, z)[0, 0, 0])
     return None if abs(bend) < rounding() else f"z'' = {bend:.2g}."
+
+
+# Chapter 7 ----------------------------------------------------------------------------
+
+
+@exercise("penalty-steep")
+def _(value):
+    return judge(
+        jnp.asarray(value, float),
+        64.0,
+        [
+            (128.0, "the penalty carries a factor of one half."),
+            (16.0, "that is z''; multiply by S."),
+            (8.0, "the penalty's value is S²/2; differentiate it."),
+        ],
+    )
+
+
+@exercise("penalty-contractive")
+def _(contractive_gradient):
+    f, x, z0 = models.random_layer(14, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    want = jnp.tensordot(jacobian(f, x, z), hessian(f, x, z), 2)
+    return judge(
+        contractive_gradient(f, x, z),
+        want,
+        [(2 * want, "the penalty carries a factor of one half.")],
+    )
+
+
+@exercise("penalty-probe")
+def _(J):
+    J = jnp.asarray(J, float)
+    if J.shape != (2, 2):
+        return f"J should have shape (2, 2), and has {J.shape}."
+    if jnp.any(J == 0):
+        return "J should have no zero entry."
+    same, opposite = J @ jnp.array([1.0, 1.0]), J @ jnp.array([1.0, -1.0])
+    least = min(float(same @ same), float(opposite @ opposite))
+    if least > rounding() * float(jnp.sum(J**2)):
+        return f"the smallest probe gives {least:.2g}: look at the columns."
+    return None
