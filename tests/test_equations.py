@@ -746,6 +746,91 @@ def test_hutchinson(case, both_sides):
     both_sides(jnp.sum(case.J**2), mean)
 
 
+# Chapter 8 ----------------------------------------------------------------------------
+
+LOSS = second.general_loss
+STATE_LOSS = lambda z: jnp.sum(jnp.sin(z) * z) + jnp.prod(1 + z)
+
+
+def through_unroll(case, derivative, loss=LOSS):
+    value = lambda x: loss(x, case.unrolled(x))
+    return jax.jit(derivative(value))(case.x)
+
+
+@pytest.mark.equation("scalar-loss-hessian")
+@on_random_seeds
+def test_scalar_loss_hessian(rng, both_sides):
+    x, y = jnp.asarray(rng.uniform(0.1, 0.9)), jnp.asarray(rng.normal())
+    z = lambda x: 2 - 2 * jnp.sqrt(1 - x)
+    slope, bend = jax.grad(z), jax.grad(jax.grad(z))
+    loss = lambda x: (z(x) - y) ** 2 / 2
+    right = slope(x) ** 2 + (z(x) - y) * bend(x)
+    both_sides(jax.grad(jax.grad(loss))(x), right)
+    bowl = lambda x, z: x + z**2 / 4
+    fit = lambda x, z: jnp.sum((z - y) ** 2) / 2
+    H = deqlib.loss_hessian(fit, bowl, x[None], z(x)[None])
+    both_sides(H[0, 0], right)
+
+
+@pytest.mark.equation("loss-gradient")
+@on_random_layers
+def test_loss_gradient(case, both_sides):
+    right = through(case, LOSS)
+    both_sides(through_unroll(case, jax.grad), right)
+    both_sides(deqlib.loss_gradient(LOSS, case.f, case.x, case.z), right)
+
+
+@pytest.mark.equation("adjoint-price")
+@on_random_layers
+def test_adjoint_price(case, both_sides):
+    def relaxed(epsilon):
+        step = lambda z, _: (case.f(case.x, z) + epsilon, None)
+        z = jax.lax.scan(step, case.z, length=150)[0]
+        return LOSS(case.x, z)
+
+    u = jax.grad(LOSS, 1)(case.x, case.z)
+    both_sides(
+        jax.grad(relaxed)(jnp.zeros(case.m)),
+        adjoint(case.f, case.x, case.z, u),
+    )
+
+
+@pytest.mark.equation("two-curvatures")
+@on_random_layers
+def test_two_curvatures(case, both_sides):
+    term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
+    term_B = jnp.tensordot(jax.grad(STATE_LOSS)(case.z), case.H, 1)
+    left = through_unroll(case, jax.hessian, lambda x, z: STATE_LOSS(z))
+    both_sides(left, term_A + term_B)
+
+
+@pytest.mark.equation("gauss-newton-positive")
+@on_random_layers
+def test_gauss_newton_positive(case, no_larger):
+    convex = lambda x, z: jnp.sum(jnp.cosh(z)) + jnp.sum(z) ** 2
+    G = deqlib.gauss_newton(convex, case.f, case.x, case.z)
+    no_larger(0.0, case.v @ G @ case.v)
+    no_larger(0.0, case.x @ G @ case.x)
+
+
+@pytest.mark.equation("gauss-newton")
+@on_random_layers
+def test_gauss_newton(case, both_sides):
+    both_sides(
+        deqlib.gauss_newton(LOSS, case.f, case.x, case.z),
+        pair_hessian(case, LOSS),
+    )
+
+
+@pytest.mark.equation("dynamics-curvature")
+@on_random_layers
+def test_dynamics_curvature(case, both_sides):
+    u = jax.grad(STATE_LOSS)(case.z)
+    lam = jnp.linalg.solve(case.A.T, u)
+    right = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
+    both_sides(jnp.tensordot(u, case.H, 1), right)
+
+
 # Matrix and tensor calculus -----------------------------------------------------------
 
 

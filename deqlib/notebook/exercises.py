@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, hessian, jacobian, models, newton, picard
+from deqlib import (
+    fixed_point,
+    hessian,
+    jacobian,
+    loss_hessian,
+    models,
+    newton,
+    picard,
+)
 from deqlib.check import relative_error, rounding
 
 CHECKS: dict = {}
@@ -502,3 +510,47 @@ def _(J):
     if least > rounding() * float(jnp.sum(J**2)):
         return f"the smallest probe gives {least:.2g}: look at the columns."
     return None
+
+
+# Chapter 8 ----------------------------------------------------------------------------
+
+
+@exercise("loss-bend")
+def _(value):
+    return judge(
+        jnp.asarray(value, float),
+        -2.0,
+        [
+            (4.0, "that is Term A alone."),
+            (-6.0, "that is Term B alone."),
+            (10.0, "the sign of the residual: it is z - y."),
+        ],
+    )
+
+
+@exercise("loss-terms")
+def _(both_terms):
+    f, x, z0 = models.random_layer(15, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    loss = lambda z: jnp.sum(jnp.sin(z) * z) + jnp.prod(1 + z)
+    S = jacobian(f, x, z)
+    term_A = S.T @ jax.hessian(loss)(z) @ S
+    term_B = jnp.tensordot(jax.grad(loss)(z), hessian(f, x, z), 1)
+    return judge(
+        both_terms(loss, f, x, z),
+        term_A + term_B,
+        [(term_A, "Term B is missing."), (term_B, "Term A is missing.")],
+    )
+
+
+@exercise("loss-saddle")
+def _(y):
+    f, x, z0 = models.random_layer(seed=3, m=5, n=3)
+    y = jnp.asarray(y, float)
+    if y.shape != (5,):
+        return f"y should have shape (5,), and has {y.shape}."
+    z = fixed_point(f, x, z0).z
+    fit = lambda x, z: jnp.sum((z - y) ** 2) / 2
+    H = loss_hessian(fit, f, x, z)
+    low = float(jnp.linalg.eigvalsh(H)[0])
+    return None if low < -1 else f"the smallest eigenvalue is {low:.2g}."
