@@ -831,6 +831,167 @@ def test_dynamics_curvature(case, both_sides):
     both_sides(jnp.tensordot(u, case.H, 1), right)
 
 
+# Chapter 9 ----------------------------------------------------------------------------
+
+
+class Lagrange:
+    """Λ(x, z, λ) of the general loss, with λ the adjoint, at a case's point."""
+
+    def __init__(self, case):
+        self.f, self.x, self.z = case.f, case.x, case.z
+        self.lam = adjoint(
+            case.f, case.x, case.z, jax.grad(LOSS, 1)(case.x, case.z)
+        )
+
+    def __call__(self, x, z, lam=None):
+        lam = self.lam if lam is None else lam
+        return LOSS(x, z) + lam @ (self.f(x, z) - z)
+
+
+@pytest.fixture
+def lagrange(case):
+    return Lagrange(case)
+
+
+@pytest.mark.equation("scalar-master")
+@pytest.mark.parametrize(
+    "case", [(seed, 1, 1) for seed in range(5)], indirect=True
+)
+def test_scalar_master(case, both_sides):
+    loss = lambda z: jnp.sum(jnp.sin(2 * z) + z**3)
+    f_xx, f_xz, f_zz = (d.squeeze() for d in case.second_partials())
+    slope, A = case.S.squeeze(), case.A.squeeze()
+    first = jax.grad(loss)(case.z).squeeze()
+    second = jax.hessian(loss)(case.z).squeeze()
+    bracket = f_xx + 2 * f_xz * slope + f_zz * slope**2
+    left = through_unroll(case, jax.hessian, lambda x, z: loss(z))
+    both_sides(left.squeeze(), second * slope**2 + first / A * bracket)
+
+
+@pytest.mark.equation("lagrangian-value")
+@on_random_layers
+def test_lagrangian_value(case, lagrange, both_sides):
+    """For another λ than the adjoint, and at another x."""
+    x = case.x + 0.1 * case.v
+    z = case.unrolled(x)
+    both_sides(LOSS(x, z), lagrange(x, z, case.u))
+
+
+@pytest.mark.equation("lagrangian-stationary")
+@on_random_layers
+def test_lagrangian_stationary(case, lagrange, both_sides):
+    slope = jax.grad(lagrange, 1)
+    L_z = jax.grad(LOSS, 1)(case.x, case.z)
+    both_sides(slope(case.x, case.z, case.u), L_z - case.A.T @ case.u)
+    gap = slope(case.x, case.z, lagrange.lam)
+    both_sides(L_z + gap, L_z)
+
+
+@pytest.mark.equation("lagrangian-gradient")
+@on_random_layers
+def test_lagrangian_gradient(case, lagrange, both_sides):
+    left = through_unroll(case, jax.grad)
+    both_sides(left, jax.grad(lagrange)(case.x, case.z))
+    L_x = jax.grad(LOSS)(case.x, case.z)
+    both_sides(left, L_x + case.fx.T @ lagrange.lam)
+
+
+@pytest.mark.equation("master-formula")
+@on_random_layers
+def test_master_formula(case, lagrange, both_sides):
+    right = pair_hessian(case, lagrange)
+    both_sides(through_unroll(case, jax.hessian), right)
+    both_sides(deqlib.loss_hessian(LOSS, case.f, case.x, case.z), right)
+
+
+@pytest.mark.equation("master-formula-source")
+@on_random_layers
+def test_master_formula_source(case, both_sides):
+    lam = jnp.linalg.solve(case.A.T, jax.grad(STATE_LOSS)(case.z))
+    term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
+    term_B = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
+    left = through_unroll(case, jax.hessian, lambda x, z: STATE_LOSS(z))
+    both_sides(left, term_A + term_B)
+
+
+def adjoint_at(case, x, loss=LOSS):
+    """λ(x), with everything that it depends on moving."""
+    z = case.unrolled(x)
+    A = jnp.eye(case.m) - jax.jacfwd(case.f, 1)(x, z)
+    return jnp.linalg.solve(A.T, jax.grad(loss, 1)(x, z))
+
+
+@pytest.mark.equation("adjoint-derivative")
+@on_random_layers
+def test_adjoint_derivative(case, lagrange, both_sides):
+    _, dlam = jax.jvp(partial(adjoint_at, case), (case.x,), (case.v,))
+    along = (case.v, case.S @ case.v)
+    slope = lambda x, z: jax.grad(lagrange, 1)(x, z)
+    _, right = jax.jvp(slope, (case.x, case.z), along)
+    both_sides(case.A.T @ dlam, right)
+
+
+@pytest.mark.equation("section-five")
+@on_random_layers
+def test_section_five(case, lagrange, both_sides):
+    _, dlam = jax.jvp(partial(adjoint_at, case), (case.x,), (case.v,))
+    along = (case.v, case.S @ case.v)
+    slope = lambda x, z: jax.grad(lagrange)(x, z)
+    _, open_part = jax.jvp(slope, (case.x, case.z), along)
+    H = through_unroll(case, jax.hessian)
+    both_sides(H @ case.v, open_part + case.fx.T @ dlam)
+
+
+def shares(case):
+    """Term A and the four parts of F = λᵀf, for a loss of the state alone."""
+    lam = jnp.linalg.solve(case.A.T, jax.grad(STATE_LOSS)(case.z))
+    F_xx, F_xz, F_zz = (
+        jnp.tensordot(lam, d, 1) for d in case.second_partials()
+    )
+    term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
+    return lam, term_A, F_xx, F_xz, F_zz
+
+
+@pytest.mark.equation("attribution-adjoint")
+@on_random_layers
+def test_attribution_adjoint(case, both_sides):
+    _, term_A, _, F_xz, F_zz = shares(case)
+    of_state = lambda x, z: STATE_LOSS(z)
+    dlam = jax.jacfwd(lambda x: adjoint_at(case, x, of_state))(case.x)
+    right = term_A + case.S.T @ F_xz.T + case.S.T @ F_zz @ case.S
+    both_sides(case.fx.T @ dlam, right)
+
+
+@pytest.mark.equation("attribution-explicit")
+@on_random_layers
+def test_attribution_explicit(case, both_sides):
+    lam, _, F_xx, F_xz, _ = shares(case)
+    row = lambda x: lam @ jax.jacfwd(case.f)(x, case.unrolled(x))
+    both_sides(jax.jacfwd(row)(case.x), F_xx + F_xz @ case.S)
+
+
+@pytest.mark.equation("loss-hvp")
+@on_random_layers
+def test_loss_hvp(case, lagrange, both_sides):
+    w = case.S @ case.v
+    phi = lambda x, z: jax.jvp(lagrange, (x, z), (case.v, w))[1]
+    right = through(case, phi)
+    both_sides(through_unroll(case, jax.hessian) @ case.v, right)
+    got = deqlib.loss_hvp(LOSS, case.f, case.x, case.z, case.v)
+    both_sides(got, right)
+
+
+@pytest.mark.equation("unification")
+@on_timed_layers
+def test_unification(timed, both_sides):
+    t, x, z = timed.at
+    layer = lambda p, z: timed.f(*p, z)
+    along_t = (jnp.ones_like(t), jnp.zeros_like(x))
+    number = lambda p, z: timed.u @ z
+    block = deqlib.loss_hvp(number, layer, (t, x), z, along_t)[1]
+    both_sides(timed.u @ timed.H, block)
+
+
 # Matrix and tensor calculus -----------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from deqlib import (
     fixed_point,
+    gauss_newton,
     hessian,
     jacobian,
     loss_hessian,
@@ -553,4 +554,59 @@ def _(y):
     fit = lambda x, z: jnp.sum((z - y) ** 2) / 2
     H = loss_hessian(fit, f, x, z)
     low = float(jnp.linalg.eigvalsh(H)[0])
-    return None if low < -1 else f"the smallest eigenvalue is {low:.2g}."
+    return None if low < -10 else f"the smallest eigenvalue is {low:.2g}."
+
+
+# Chapter 9 ----------------------------------------------------------------------------
+
+
+def bent_loss(x, z):
+    return jnp.sum(jnp.sin(z) * z) + jnp.sum(x**3) * z[0]
+
+
+@exercise("master-scalar")
+def _(answer):
+    if answer is ...:
+        return "nothing to check yet."
+    lam, second = (jnp.asarray(part, float) for part in answer)
+    hint = judge(lam, 4.0, [(2.0, "divide L' by A."), (1.0, "λ is L'/A.")])
+    if hint is not None:
+        return f"λ: {hint}"
+    return judge(
+        second,
+        64.0,
+        [
+            (32.0, "one of the two terms is missing."),
+            (48.0, "the mixed term counts twice."),
+        ],
+    )
+
+
+@exercise("master-product")
+def _(product):
+    f, x, z0 = models.random_layer(16, m=4, n=3)
+    z, v = fixed_point(f, x, z0).z, jnp.array([1.0, -0.5, 2.0])
+    H = loss_hessian(bent_loss, f, x, z)
+    G = gauss_newton(bent_loss, f, x, z)
+    return judge(
+        product(bent_loss, f, x, z, v),
+        H @ v,
+        [(G @ v, "that is Gauss-Newton: λᵀf belongs into the Lagrangian.")],
+    )
+
+
+@exercise("master-plausible")
+def _(plausible):
+    f, x, z0 = models.random_layer(17, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    H = plausible(bent_loss, f, x, z)
+    if H is None:
+        return "it returned nothing."
+    want = loss_hessian(bent_loss, f, x, z)
+    if jnp.shape(H) != want.shape:
+        return f"the shape should be {want.shape}, and it is {jnp.shape(H)}."
+    if relative_error(H, H.T) > rounding():
+        return "it is not symmetric."
+    if relative_error(H, want) < 1e-3:
+        return "that is the Hessian itself."
+    return None
