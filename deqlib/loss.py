@@ -56,9 +56,9 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
 #
 #     A w = b,   so   A dw = db + dJ w,   so   uᵀ dw = λᵀ (db + dJ w).
 #
-# That is the differential of λᵀ(∂f/∂x v + J w) while λ and w stand still. The rest,
-# ∂L/∂x v + uᵀ w with w standing still, joins it: together they are φ below, a loss like
-# any other, whose gradient is `loss_gradient`.
+# That is the differential of λᵀ(∂f/∂x v + J w) while λ and w stand still. The
+# rest, ∂L/∂x v + uᵀ w with w standing still, joins it: together they are φ
+# below, a loss like any other, whose gradient is `loss_gradient`.
 def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
     """∇²L(x, z*(x)) v, eq. (loss-hvp). One tangent solve and two adjoint solves.
 
@@ -86,8 +86,8 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
 
 
 # The second source's section 5, a row at a time. The gradient is G(x, z, λ) =
-# ∂Λ/∂x, and along v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0 at every
-# x, λ' solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
+# ∂Λ/∂x, and along v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0
+# at every x, λ' solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
 def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     """∇²L(x, z*(x)), eq. (master-formula). A is factored once, by `direct`.
 

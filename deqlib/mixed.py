@@ -18,8 +18,8 @@ from deqlib.linear import inverses
 from deqlib.loss import loss_gradient
 
 
-# The total derivative of A S_t = f_t in x. On the line x + s, z + S s the right-hand side
-# and A change, and z moves with x: that is where f_tz and f_zz come from.
+# The total derivative of A S_t = f_t in x. On the line x + s, z + S s the
+# right-hand side and A change, and z moves with x: hence f_tz and f_zz.
 def mixed_hessian(f, t, x, z, *, linear_solver=None):
     """H_tx = ∂²z*/∂t∂x, eq. (mixed-hessian), the corrected eq. hessian-t.
 

@@ -750,8 +750,10 @@ def test_hutchinson(case, both_sides):
 
 LOSS = second.general_loss
 STATE_LOSS = lambda z: jnp.sum(jnp.sin(z) * z) + jnp.prod(1 + z)
+OF_STATE = lambda x, z: STATE_LOSS(z)
 
 
+@cache
 def through_unroll(case, derivative, loss=LOSS):
     value = lambda x: loss(x, case.unrolled(x))
     return jax.jit(derivative(value))(case.x)
@@ -800,7 +802,7 @@ def test_adjoint_price(case, both_sides):
 def test_two_curvatures(case, both_sides):
     term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
     term_B = jnp.tensordot(jax.grad(STATE_LOSS)(case.z), case.H, 1)
-    left = through_unroll(case, jax.hessian, lambda x, z: STATE_LOSS(z))
+    left = through_unroll(case, jax.hessian, OF_STATE)
     both_sides(left, term_A + term_B)
 
 
@@ -910,7 +912,7 @@ def test_master_formula_source(case, both_sides):
     lam = jnp.linalg.solve(case.A.T, jax.grad(STATE_LOSS)(case.z))
     term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
     term_B = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
-    left = through_unroll(case, jax.hessian, lambda x, z: STATE_LOSS(z))
+    left = through_unroll(case, jax.hessian, OF_STATE)
     both_sides(left, term_A + term_B)
 
 
@@ -956,8 +958,7 @@ def shares(case):
 @on_random_layers
 def test_attribution_adjoint(case, both_sides):
     _, term_A, _, F_xz, F_zz = shares(case)
-    of_state = lambda x, z: STATE_LOSS(z)
-    dlam = jax.jacfwd(lambda x: adjoint_at(case, x, of_state))(case.x)
+    dlam = jax.jacfwd(lambda x: adjoint_at(case, x, OF_STATE))(case.x)
     right = term_A + case.S.T @ F_xz.T + case.S.T @ F_zz @ case.S
     both_sides(case.fx.T @ dlam, right)
 
