@@ -17,6 +17,7 @@ TWIN := $(VENV)-colab-$(COLAB)
 CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
+EQUATIONS := tests/test_equations.py tests/second.py tests/conftest.py
 CACHE := _build/.jupyter_cache
 NBVAL := -n 2 --dist loadfile --nbval-lax --nbval-current-env book
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
@@ -34,7 +35,7 @@ book: $(READY)
 	@$(MAKE) --no-print-directory _build/.built
 
 # The old pages go first: a build with warnings must not hide behind an earlier one.
-_build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) tests/test_equations.py _config.yml _toc.yml
+_build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) $(EQUATIONS) _config.yml _toc.yml
 	@start=$$(date +%s); set -e; \
 	rm -rf _build/html _build/.doctrees; \
 	$(PYTEST) tests/test_equations.py & tests=$$!; \
@@ -52,20 +53,22 @@ _build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) tests/test_equations.py 
 $(CACHE)/.made: $(CODE) constraints.txt
 	@rm -rf $(CACHE); mkdir -p $(CACHE); touch $@
 
+# The equations were tested with the build, of which the ledger is a part.
 test: $(READY) $(BROUGHT)
 	@$(MAKE) --no-print-directory _build/.built
 	@start=$$(date +%s); set -e; \
 	$(BIN)/ruff check -q .; $(BIN)/ruff format -q --check .; \
 	$(BIN)/codespell; $(BIN)/mypy; \
-	$(PYTEST) -n 2 tests; \
+	$(PYTEST) -n 2 tests --ignore tests/test_equations.py; \
 	$(PYTEST) $(NBVAL); \
 	$(call SINCE,test)
 
-# The same tests and notebooks in float32.
+# The same tests and notebooks in float32; pages have no precision.
+NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser house live pdf site workflows)
 test32: export JAX_ENABLE_X64 := 0
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
-	$(PYTEST) -n 2 tests --ignore tests/test_site.py; \
+	$(PYTEST) -n 2 tests $(NO_PAGES); \
 	$(PYTEST) $(NBVAL); \
 	$(call SINCE,test32)
 

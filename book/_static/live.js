@@ -36,15 +36,21 @@ for (const figure of document.querySelectorAll(".live-figure")) {
     play.textContent = "Play";
   }
 
+  // Through the first parameter; through all combinations where they are few.
+  const all = frames.length <= 20;
+  const tour = all ? frames.length : controls[0].texts.length;
+
   function step() {
-    const { input, texts } = controls[0];
-    input.value = (Number(input.value) + 1) % texts.length;
+    for (const { input, texts } of controls) {
+      input.value = (Number(input.value) + 1) % texts.length;
+      if (input.value !== "0" || !all) break;
+    }
     show();
   }
 
   play.addEventListener("click", () => {
     if (timer) return stop();
-    timer = setInterval(step, slow.matches ? 1500 : Math.max(150, 4000 / controls[0].texts.length));
+    timer = setInterval(step, slow.matches ? 1500 : Math.max(150, 4000 / tour));
     play.textContent = "Pause";
     step();
   });

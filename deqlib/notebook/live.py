@@ -45,7 +45,7 @@ def live_figure(draw, **parameters):
             docstring says what the picture shows, for those who cannot see it.
             Fix the limits of the axes: their place is that of the first picture.
         **parameters: a `Parameter` for each argument of `draw`. The built page's play
-            button moves the first.
+            button moves the first, or goes through all pictures if they are few.
 
     Returns:
         An object that Jupyter and Colab show as sliders over the picture, and a page
