@@ -350,18 +350,18 @@ def _(lucky):
     if lucky(0.3, 0.2, 0.1) is None:
         return "lucky should return a number."
     layer = lambda t, x, z: jnp.stack([lucky(t, x[0], z[0])])
-    for t, x in [(0.3, 0.2), (0.1, 0.25)]:
-        t, x = jnp.asarray(t), jnp.array([x])
+    for at in [(0.3, 0.2), (0.1, 0.25)]:
+        t, x = jnp.asarray(at[0]), jnp.array([at[1]])
         solution = newton(partial(layer, t, x), jnp.zeros(1))
         if not solution.converged:
-            return f"no equilibrium was found at t = {t}, x = {x[0]}."
+            return f"no equilibrium was found at (t, x) = {at}."
         a, b, c, d = mixed_terms(layer, t, x, solution.z)
         truth = float(jnp.sum(a + b + c + d))
         if abs(truth) < 1e-6:
             return "its mixed derivative is zero."
         if relative_error(a - b, a + b + c + d) > 1e-3:
             return (
-                f"at t = {t}, x = {x[0]} the truth is {truth:.3g}, the printed "
+                f"at (t, x) = {at} the truth is {truth:.3g}, the printed "
                 f"formula gives {float(jnp.sum(a - b)):.3g}."
             )
     return None
