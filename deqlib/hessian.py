@@ -8,15 +8,12 @@ At z = z*(x), with A = I − ∂f/∂z, S = ∂z*/∂x and S_k its column k::
 where the matrices Λ and S stand still in φ.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.jacobian import heed, implicit, jacobian
-from deqlib.linear import inverses
+from deqlib.jacobian import heed, implicit, jacobian, solves
 from deqlib.loss import loss_gradient
 
 
@@ -41,8 +38,7 @@ def hessian(f, x, z, *, linear_solver=None):
         ValueError: if x or z is not a non-empty vector, or f(x, z) is not like z.
     """
     x, z, S = _sensitivity(f, x, z, linear_solver)
-    _, push = jax.linearize(partial(f, x), z)
-    solve, _ = inverses(lambda w: w - push(w), z, linear_solver)
+    solve, _ = solves(f, x, z, linear_solver)
 
     def slice_k(direction):
         def change(s):
@@ -69,8 +65,7 @@ def jacobian_vjp(f, x, z, C, *, linear_solver=None):
     """
     x, z, S = _sensitivity(f, x, z, linear_solver)
     C = _validate.like("C", C, "the Jacobian", S)
-    _, push = jax.linearize(partial(f, x), z)
-    _, solve_transposed = inverses(lambda w: w - push(w), z, linear_solver)
+    _, solve_transposed = solves(f, x, z, linear_solver)
     Lam = jax.vmap(solve_transposed, 1, 1)(C)
     identity = jnp.eye(x.size, dtype=x.dtype)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from deqlib import _validate
-from deqlib.linear import solve
+from deqlib.linear import inverses, solve
 
 
 def jacobian(f, x, z, *, linear_solver=None):
@@ -105,6 +105,12 @@ def tangent(f, linear_solver, x, z, v):
     _, push = jax.linearize(partial(f, x), z)
     b = heed(b, z, v)
     return solve(lambda dz: dz - push(dz), b, linear_solver)
+
+
+def solves(f, x, z, linear_solver):
+    """b ↦ A⁻¹ b and b ↦ A⁻ᵀ b at (x, z), for many b; `direct` factors A once for both."""
+    _, push = jax.linearize(partial(f, x), z)
+    return inverses(lambda dz: dz - push(dz), z, linear_solver)
 
 
 def heed(b, z, v=()):

@@ -11,15 +11,20 @@ At z = z*(x), with A = I − ∂f/∂z, S = ∂z*/∂x and Aᵀ λ = ∂L/∂z, 
 equilibrium at x, and all derivatives are total ones.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.jacobian import adjoint, heed, implicit, jacobian, jvp, vjp
-from deqlib.linear import inverses
+from deqlib.jacobian import (
+    adjoint,
+    heed,
+    implicit,
+    jacobian,
+    jvp,
+    solves,
+    vjp,
+)
 
 
 def loss_gradient(loss, f, x, z, *, linear_solver=None):
@@ -42,9 +47,7 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         ValueError: if z is not a non-empty vector, f(x, z) is not like z, or
             loss(x, z) is not one real number.
     """
-    z = _validate.layer(f, x, z)
-    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
-    z = implicit(f, linear_solver, x, z)
+    z = _moving(loss, f, x, z, linear_solver)
     value, (L_x, L_z) = jax.value_and_grad(loss, (0, 1))(x, z)
     u = heed(L_z, z, value)
     through = vjp(f, x, z, u, linear_solver=linear_solver)
@@ -70,10 +73,8 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
     Returns:
         A tree like x. The other arguments and the errors are those of `loss_gradient`.
     """
-    z = _validate.layer(f, x, z)
+    z = _moving(loss, f, x, z, linear_solver)
     v = _validate.like("v", v, "x", x)
-    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
-    z = implicit(f, linear_solver, x, z)
     w = jvp(f, x, z, v, linear_solver=linear_solver)
     u = jax.grad(loss, 1)(x, z)
     lam = adjoint(f, x, z, u, linear_solver=linear_solver)
@@ -103,24 +104,22 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
         of `loss_gradient`.
     """
     x = _validate.vector("x", x)
-    z = _validate.layer(f, x, z)
-    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    z = _moving(loss, f, x, z, linear_solver)
     block = x.size if block is None else _validate.count("block", block)
-    z = implicit(f, linear_solver, x, z)
-
-    _, push = jax.linearize(partial(f, x), z)
-    solve, solve_transposed = inverses(lambda w: w - push(w), z, linear_solver)
-    lam = solve_transposed(heed(jax.grad(loss, 1)(x, z), z))
+    solve, solve_transposed = solves(f, x, z, linear_solver)
+    u = heed(jax.grad(loss, 1)(x, z), z)
+    lam = solve_transposed(u)
     lagrangian = lambda x, z, lam: loss(x, z) + lam @ f(x, z)
-    _, df = jax.linearize(f, x, z)
+    _, df_x = jax.linearize(lambda x: f(x, z), x)
     _, dG_z = jax.linearize(
         lambda x, z: jax.grad(lagrangian, 1)(x, z, lam), x, z
     )
     _, dG_x = jax.linearize(jax.grad(lagrangian, 0), x, z, lam)
 
     def row(v):
-        w = solve(df(v, jnp.zeros_like(z)))
-        dlam = solve_transposed(heed(dG_z(v, w), z, (w, lam)))
+        w = solve(df_x(v))
+        r = heed(dG_z(v, w), z, (w, lam))
+        dlam = solve_transposed(r)
         return dG_x(v, w, dlam) + jnp.sum(0 * dlam)  # NaN goes everywhere
 
     identity = jnp.eye(x.size, dtype=x.dtype)
@@ -138,10 +137,15 @@ def gauss_newton(loss, f, x, z, *, linear_solver=None):
         (n, n). The arguments and the errors are those of `loss_hessian`, without block.
     """
     x = _validate.vector("x", x)
-    z = _validate.layer(f, x, z)
-    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
-    z = implicit(f, linear_solver, x, z)
+    z = _moving(loss, f, x, z, linear_solver)
     S = jacobian(f, x, z, linear_solver=linear_solver)
     moved = lambda s: loss(x + s, z + S @ s)
     failed = jnp.sum(0 * S)  # 0, or NaN: also where the loss is flat
     return jax.hessian(moved)(jnp.zeros_like(x)) + failed
+
+
+def _moving(loss, f, x, z, linear_solver):
+    """z, checked together with the loss and the layer, and moving with x."""
+    z = _validate.layer(f, x, z)
+    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
+    return implicit(f, linear_solver, x, z)

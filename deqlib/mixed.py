@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from deqlib import _validate
-from deqlib.jacobian import adjoint, heed, implicit, jacobian, jvp
-from deqlib.linear import inverses
+from deqlib.jacobian import adjoint, heed, implicit, jacobian, jvp, solves
 from deqlib.loss import loss_gradient
 
 
@@ -53,8 +52,7 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
         here = ((p[0], x + s), z + S @ s)
         return jax.jvp(g, here, (along_t, S_t))[1]
 
-    _, push = jax.linearize(lambda z: g(p, z), z)
-    solve, _ = inverses(lambda w: w - push(w), z, linear_solver)
+    solve, _ = solves(g, p, z, linear_solver)
     curvature = jax.jacfwd(change_along_t)(jnp.zeros_like(x))
     return jax.vmap(lambda c: solve(heed(c, z, (S_t, S))), 1, 1)(curvature)
 
