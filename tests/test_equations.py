@@ -595,6 +595,19 @@ def test_net_slope_gradient(network, both_sides):
     both_sides(network.w @ network.H_NN, network.through(phi))
 
 
+@pytest.mark.equation("v-product")
+@on_networks
+def test_v_product(network, both_sides):
+    """V by autodiff of λᵀf, which is one number."""
+    t, x, z = network.at
+    lam = jnp.linalg.solve(network.A.T, network.u)
+    number = lambda x, z: lam @ network.f(t, x, z)
+    V = jax.jacfwd(jax.grad(number, 1), 0)(x, z)
+    S_t, _ = network.slopes
+    turned = jnp.einsum("ijk,j->ik", network.f_zx, S_t)
+    both_sides(lam @ turned, S_t @ V)
+
+
 @pytest.mark.equation("contract-after")
 @on_networks
 def test_contract_after(network, both_sides):

@@ -104,7 +104,8 @@ def test_chapter_keeps_the_template(path):
 @every_chapter
 def test_figures_have_a_text_for_those_who_cannot_see_them(path):
     for cell in code(path):
-        if "plt.subplots" in cell.source and "live_figure(" not in cell.source:
+        drawn = "plt.subplots" in cell.source or "diagram(" in cell.source
+        if drawn and "live_figure(" not in cell.source:
             assert (
                 cell.metadata.mystnb.image.alt
                 and cell.metadata.mystnb.figure.caption

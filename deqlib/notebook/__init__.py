@@ -2,13 +2,23 @@
 
 from deqlib.notebook.exercises import check
 from deqlib.notebook.live import Parameter, live_figure
-from deqlib.notebook.page import COLORS, compare, seconds, setup, source
+from deqlib.notebook.page import (
+    COLORS,
+    compare,
+    count_solves,
+    diagram,
+    seconds,
+    setup,
+    source,
+)
 
 __all__ = [
     "COLORS",
     "Parameter",
     "check",
     "compare",
+    "count_solves",
+    "diagram",
     "live_figure",
     "seconds",
     "setup",

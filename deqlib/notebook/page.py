@@ -10,7 +10,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 
+from deqlib import linear
 from deqlib.check import relative_error, rounding
 
 # One quantity, one colour, through the whole book (Okabe and Ito's palette).
@@ -57,6 +59,46 @@ def compare(name, got, want):
     return equal
 
 
+def diagram(boxes, arrows, size, reached=None):
+    """A figure of boxes with arrows between them.
+
+    Args:
+        boxes: for each name its place (x, y), its text and the name of its colour.
+        arrows: pairs of names; an arrow with a third entry is bent by so much.
+        size: of the figure, in inches. The places span it from 0 to 1.
+        reached: how many boxes are drawn, the last of them filled; the others are
+            pale. By default all are drawn alike.
+    """
+    fig, ax = plt.subplots(figsize=size, layout="none")
+    ax.set_position((0, 0, 1, 1))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.axis("off")
+    shown = list(boxes) if reached is None else list(boxes)[:reached]
+    drawn = {}
+    for name, (place, text, color) in boxes.items():
+        last = reached is not None and name == shown[-1]
+        face = to_rgb(COLORS[color]) + (0.15,) if last else "white"
+        frame = {"boxstyle": "round,pad=0.5", "fc": face, "ec": COLORS[color]}
+        drawn[name] = ax.text(
+            *place,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9.5,
+            alpha=1 if name in shown else 0.25,
+            bbox=frame | {"lw": 1.5, "alpha": None if name in shown else 0.25},
+        )
+    fig.draw_without_rendering()
+    for start, end, *bent in arrows:
+        patches = (drawn[name].get_bbox_patch() for name in (start, end))
+        style = f"arc3,rad={bent[0] if bent else 0}"
+        arrow = {"arrowstyle": "->", "color": "gray", "connectionstyle": style}
+        arrow |= dict(zip(("patchA", "patchB"), patches, strict=True))
+        arrow["alpha"] = 1 if {start, end} <= set(shown) else 0.25
+        ax.annotate("", boxes[end][0], boxes[start][0], arrowprops=arrow)
+    return fig
+
+
 def seconds(function, *arguments, repeats=20):
     """The best time of a call, compilation apart. Compare times of one run only."""
     jax.block_until_ready(function(*arguments))
@@ -66,6 +108,19 @@ def seconds(function, *arguments, repeats=20):
         jax.block_until_ready(function(*arguments))
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def count_solves(function):
+    """How many linear solves `function(linear_solver)` makes, counted as they run."""
+    calls = []
+
+    def linear_solver(matvec, b):
+        jax.debug.callback(lambda b: calls.append(1), b)
+        return linear.direct(matvec, b)
+
+    function(linear_solver)
+    jax.effects_barrier()
+    return len(calls)
 
 
 def source(function):
