@@ -6,9 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, linear, models
+from deqlib import anderson, fixed_point, linear, models
 
 SHAPES = [(5, 3), (3, 6)]
+SOLVERS = {
+    "direct": linear.direct,
+    "neumann": linear.neumann,
+    "gmres": linear.gmres,
+    "anderson": linear.iterated(anderson),
+}
 
 
 class Case:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 import second
 
-from deqlib import fixed_point, hessian, jacobian, jacobian_vjp, linear, models
+from deqlib import fixed_point, hessian, jacobian, jacobian_vjp, models
 from deqlib.check import rounding, slopes, taylor_remainders
 
 TIGHT = 1e-10
@@ -46,9 +46,9 @@ def both(f, x, z, C, linear_solver=None):
     )
 
 
-@pytest.mark.parametrize("name", ["direct", "neumann", "gmres"])
+@pytest.mark.parametrize("name", second.SOLVERS)
 def test_against_unroll_with_each_linear_solver(case, name, close):
-    got = both(case.f, case.p, case.z, case.C, getattr(linear, name))
+    got = both(case.f, case.p, case.z, case.C, second.SOLVERS[name])
     close(got, (case.H, jnp.einsum("ij,ijk->k", case.C, case.H)), TIGHT)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 import second
 
-from deqlib import fixed_point, linear, mixed_hessian, mixed_vjp
+from deqlib import fixed_point, mixed_hessian, mixed_vjp
 from deqlib.check import slopes, taylor_remainders
 
 TIGHT = 1e-10
@@ -43,11 +43,9 @@ def both(layer, t, x, z, u, linear_solver):
     )
 
 
-@pytest.mark.parametrize("name", ["direct", "neumann", "gmres"])
+@pytest.mark.parametrize("name", second.SOLVERS)
 def test_against_unroll_with_each_linear_solver(case, name, close):
-    got = both(
-        case.layer, case.t, case.x, case.z, case.u, getattr(linear, name)
-    )
+    got = both(case.layer, case.t, case.x, case.z, case.u, second.SOLVERS[name])
     H = case.H[:, 0, 1:]
     close(got, (H, case.u @ H), TIGHT)
 
