@@ -76,7 +76,9 @@ def test_setup_cell_is_the_same_everywhere(path):
 def test_cells_are_short(path):
     for cell in code(path):
         if "hide-input" not in cell.metadata.get("tags", []):
-            assert len(cell.source.splitlines()) <= 25, cell.source
+            lines = cell.source.splitlines()
+            assert len(lines) <= 25, cell.source
+            assert max(map(len, lines)) <= 80, cell.source
 
 
 @every_chapter

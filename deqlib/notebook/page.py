@@ -75,12 +75,13 @@ def diagram(boxes, arrows, size, reached=None):
     ax.axis("off")
     shown = list(boxes) if reached is None else list(boxes)[:reached]
     drawn = {}
-    for name, (place, text, color) in boxes.items():
+    for name, ((x, y), text, color) in boxes.items():
         last = reached is not None and name == shown[-1]
         face = to_rgb(COLORS[color]) + (0.15,) if last else "white"
         frame = {"boxstyle": "round,pad=0.5", "fc": face, "ec": COLORS[color]}
         drawn[name] = ax.text(
-            *place,
+            x,
+            y,
             text,
             ha="center",
             va="center",
@@ -90,12 +91,15 @@ def diagram(boxes, arrows, size, reached=None):
         )
     fig.draw_without_rendering()
     for start, end, *bent in arrows:
-        patches = (drawn[name].get_bbox_patch() for name in (start, end))
-        style = f"arc3,rad={bent[0] if bent else 0}"
-        arrow = {"arrowstyle": "->", "color": "gray", "connectionstyle": style}
-        arrow |= dict(zip(("patchA", "patchB"), patches, strict=True))
-        arrow["alpha"] = 1 if {start, end} <= set(shown) else 0.25
-        ax.annotate("", boxes[end][0], boxes[start][0], arrowprops=arrow)
+        look = {
+            "arrowstyle": "->",
+            "color": "gray",
+            "connectionstyle": f"arc3,rad={bent[0] if bent else 0}",
+            "patchA": drawn[start].get_bbox_patch(),
+            "patchB": drawn[end].get_bbox_patch(),
+            "alpha": 1 if {start, end} <= set(shown) else 0.25,
+        }
+        ax.annotate("", boxes[end][0], boxes[start][0], arrowprops=look)
     return fig
 
 
