@@ -86,9 +86,9 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
     return loss_gradient(phi, f, x, z, linear_solver=linear_solver)
 
 
-# The second source's section 5, a row at a time. The gradient is G(x, z, λ) =
-# ∂Λ/∂x, and along v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0
-# at every x, λ' solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
+# The second source's section 5, a row at a time. The gradient is ∂Λ/∂x, and along
+# v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0 at every x, λ'
+# solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
 def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     """∇²L(x, z*(x)), eq. (master-formula). A is factored once, by `direct`.
 
@@ -111,16 +111,16 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     lam = solve_transposed(u)
     lagrangian = lambda x, z, lam: loss(x, z) + lam @ f(x, z)
     _, df_x = jax.linearize(lambda x: f(x, z), x)
-    _, dG_z = jax.linearize(
+    _, change_z = jax.linearize(
         lambda x, z: jax.grad(lagrangian, 1)(x, z, lam), x, z
     )
-    _, dG_x = jax.linearize(jax.grad(lagrangian, 0), x, z, lam)
+    _, change_x = jax.linearize(jax.grad(lagrangian, 0), x, z, lam)
 
     def row(v):
         w = solve(df_x(v))
-        r = heed(dG_z(v, w), z, (w, lam))
+        r = heed(change_z(v, w), z, (w, lam))
         dlam = solve_transposed(r)
-        return dG_x(v, w, dlam) + jnp.sum(0 * dlam)  # NaN goes everywhere
+        return change_x(v, w, dlam) + jnp.sum(0 * dlam)  # NaN goes everywhere
 
     identity = jnp.eye(x.size, dtype=x.dtype)
     if block >= x.size:
