@@ -24,12 +24,6 @@ SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
 export OPENBLAS_NUM_THREADS := 1
-# Most of the time of tests and notebooks is JAX's compiler. What one process has compiled
-# the others take from here; should two meet in one file, the loser compiles it again.
-export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/.jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
-export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
-export PYTHONWARNINGS := ignore:Error reading persistent
 # Only the site needs all pictures of a live figure; see deqlib/notebook/live.py.
 _build/.built: export DEQLIB_FRAMES := 1
 
