@@ -30,7 +30,8 @@ def hessian(f, x, z, *, linear_solver=None):
         linear_solver: a function of `deqlib.linear`; by default chosen by size.
 
     Returns:
-        H (m, n, n) with H_ijk = ∂²z*_i/∂x_j∂x_k. Nothing larger is formed on the way.
+        H (m, n, n) with H_ijk = ∂²z*_i/∂x_j∂x_k. No larger array of second
+        derivatives is formed on the way.
         NaN if z is NaN, A is singular or the linear solve failed.
 
     Raises:
