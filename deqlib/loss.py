@@ -48,8 +48,8 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
             loss(x, z) is not one real number.
     """
     z = _moving(loss, f, x, z, linear_solver)
-    value, (L_x, L_z) = jax.value_and_grad(loss, (0, 1))(x, z)
-    u = heed(L_z, z, value)
+    L_x, L_z = jax.grad(loss, (0, 1))(x, z)
+    u = heed(L_z, z)
     through = vjp(f, x, z, u, linear_solver=linear_solver)
     return jax.tree.map(jnp.add, L_x, through)
 
@@ -145,7 +145,8 @@ def gauss_newton(loss, f, x, z, *, linear_solver=None):
 
 
 def _moving(loss, f, x, z, linear_solver):
-    """z, checked together with the loss and the layer, and moving with x."""
+    """z, checked with the loss and the layer, moving with x; NaN if the loss is."""
     z = _validate.layer(f, x, z)
     _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
-    return implicit(f, linear_solver, x, z)
+    failed = 0 * jnp.asarray(loss(x, z), z.dtype)
+    return implicit(f, linear_solver, x, z + failed)

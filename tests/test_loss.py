@@ -239,6 +239,19 @@ def test_failures_are_nan_everywhere(case):
         assert jnp.all(jnp.isnan(gauss_newton(*arguments)))
 
 
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
+def test_a_loss_that_failed_is_nan_everywhere(case, value):
+    arguments = lambda x, z: value + z[0] + x[0], case.f, case.p, case.z
+    assert jnp.all(jnp.isnan(loss_gradient(*arguments)))
+    assert jnp.all(jnp.isnan(loss_hessian(*arguments)))
+    assert jnp.all(jnp.isnan(loss_hvp(*arguments, case.w)))
+    assert jnp.all(jnp.isnan(gauss_newton(*arguments)))
+
+
+def test_a_constant_loss(case):
+    assert jnp.all(loss_gradient(lambda x, z: 1.0, case.f, case.p, case.z) == 0)
+
+
 def test_bad_input(case):
     f, x, z = case.f, case.p, case.z
     product = lambda loss, f, x, z: loss_hvp(loss, f, x, z, case.w)
