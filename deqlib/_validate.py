@@ -1,105 +1,115 @@
 """Argument checks: each error names the argument, what was expected and what came."""
 
 import operator
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr
 
 # What jnp.asarray takes without guessing. (isinstance with jax.typing.ArrayLike misses
 # tracers in some versions of JAX.)
 ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
+def refuse(error, name, expected, got) -> NoReturn:
+    raise error(f"{name}: expected {expected}, got {got}") from None
+
+
+def array(name, expected, value):
+    """`value` as an array, if it is one of real floats."""
+    if not isinstance(value, ARRAYS):
+        refuse(TypeError, name, expected, f"a {type(value).__name__}")
+    floats(name, value)
+    return jnp.asarray(value)
+
+
 def vector(name, value):
     """`value` as an array, if it is one non-empty vector of real floats."""
-    if not isinstance(value, ARRAYS):
-        raise TypeError(
-            f"{name}: expected one vector of floats, got a {type(value).__name__}"
-        )
-    floats(name, value)
-    value = jnp.asarray(value)
+    value = array(name, "one vector of floats", value)
     if value.dtype not in (jnp.float32, jnp.float64):
-        raise TypeError(
-            f"{name}: expected float32 or float64, got {value.dtype}"
-        )
+        refuse(TypeError, name, "float32 or float64", value.dtype)
     if value.ndim != 1 or value.size == 0:
-        raise ValueError(
-            f"{name}: expected a non-empty vector, shape (k,), got shape {value.shape}"
-        )
+        got = f"shape {value.shape}"
+        refuse(ValueError, name, "a non-empty vector, shape (k,)", got)
     return value
 
 
 def number(name, value):
     """`value` as an array, if it is one real float."""
-    floats(name, value)
-    if jnp.shape(value) != ():
-        raise ValueError(
-            f"{name}: expected one number, shape (), got shape {jnp.shape(value)}"
-        )
-    return jnp.asarray(value)
+    value = array(name, "one number", value)
+    if value.shape != ():
+        got = f"shape {value.shape}"
+        refuse(ValueError, name, "one number, shape ()", got)
+    return value
 
 
 def scalar(name, value):
     """Raise unless `value`, known by its shape and dtype, is one real float."""
     if getattr(value, "shape", None) != ():
         got = jax.tree.map(jnp.shape, value)
-        raise ValueError(f"{name}: expected one number, shape (), got {got}")
+        refuse(ValueError, name, "one number, shape ()", got)
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"{name}: expected a real number, got {value.dtype}")
+        refuse(ValueError, name, "a real number", value.dtype)
 
 
 def floats(name, tree):
     """Raise unless every leaf of `tree` holds real floats: only those have derivatives."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        at = name + keystr(path)
         if not isinstance(leaf, ARRAYS):
-            raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)}: expected an array of real "
-                f"floats, got a {type(leaf).__name__}"
-            )
+            got = f"a {type(leaf).__name__}"
+            refuse(TypeError, at, "an array of real floats", got)
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)}: expected real floats, got {dtype}"
-            )
+            refuse(TypeError, at, "real floats", dtype)
 
 
-def layer(f, x, z):
-    """Raise unless z ↦ f(x, z) maps the vector z to its own shape and dtype."""
+def layer(f, x, z, linear_solver=None, name="f(x, z)"):
+    """x and z as arrays, if z ↦ f(x, z) maps the vector z to its own shape and dtype."""
+    functions(f=f, linear_solver=linear_solver)
     floats("x", x)
-    z = vector("z", z)
-    state("f(x, z)", jax.eval_shape(f, x, z), "z", z)
-    return z
+    x, z = jax.tree.map(jnp.asarray, x), vector("z", z)
+    state(name, jax.eval_shape(f, x, z), "z", z)
+    return x, z
 
 
 def functions(**arguments):
-    """Raise unless each argument is a function, or None."""
+    """Raise unless each argument is a function; linear_solver may be None."""
     for name, value in arguments.items():
-        if value is not None and not callable(value):
-            raise TypeError(f"{name}: expected a function, got {value!r}")
+        default = value is None and name == "linear_solver"
+        if not default and not callable(value):
+            refuse(TypeError, name, "a function", repr(value))
 
 
 def state(name, value, like_name, like):
-    """Raise unless `value` has the shape and dtype of `like`."""
-    got = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), value)
-    want = (like.shape, str(like.dtype))
+    """`value`, if it has the shape and dtype of `like`."""
+    kind = lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf)))
+    got, want = jax.tree.map(kind, value), kind(like)
     if got != want:
-        raise ValueError(
-            f"{name}: expected the shape and dtype of {like_name}, {want}, got {got}"
-        )
+        expected = f"the shape and dtype of {like_name}, {want}"
+        refuse(ValueError, name, expected, got)
+    return value
 
 
 def like(name, value, other_name, other):
     """`value`, if it is a tree of floats with the structure and shapes of `other`."""
     floats(name, value)
-    got, want = jax.tree.map(jnp.shape, value), jax.tree.map(jnp.shape, other)
+    got: Any = jax.tree.structure(value)
+    want = jax.tree.structure(other)
     if got != want:
-        raise ValueError(
-            f"{name}: expected the shape of {other_name}, {want}, got {got}"
-        )
-    return jax.tree.map(
-        lambda v, o: jnp.asarray(v, jnp.result_type(o)), value, other
-    )
+        expected = f"the structure of {other_name}, {want}"
+        refuse(ValueError, name, expected, got)
+
+    def leaf_like(path, v, o):
+        if jnp.shape(v) != jnp.shape(o):
+            at = keystr(path)
+            expected = f"the shape of {other_name}{at}, {jnp.shape(o)}"
+            refuse(ValueError, name + at, expected, jnp.shape(v))
+        return jnp.asarray(v, jnp.result_type(o))
+
+    return jax.tree_util.tree_map_with_path(leaf_like, value, other)
 
 
 def tolerance(tol, dtype):
@@ -110,25 +120,24 @@ def tolerance(tol, dtype):
     try:
         tol = float(tol)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"tol: expected a number known in advance, got {tol!r}"
-        ) from None
+        refuse(TypeError, "tol", "a number known in advance", repr(tol))
     if not eps <= tol < 1:
-        raise ValueError(
-            f"tol: expected a relative tolerance in [{eps:.1e}, 1), between the "
-            f"precision of {jnp.dtype(dtype).name} and 1, got {tol}"
+        expected = (
+            f"a relative tolerance in [{eps:.1e}, 1), between the precision of "
+            f"{jnp.dtype(dtype).name} and 1"
         )
+        refuse(ValueError, "tol", expected, tol)
     return tol
 
 
 def count(name, value):
     """`value` as an int of at least one."""
+    if isinstance(value, bool):
+        refuse(TypeError, name, "an integer", value)
     try:
         number = operator.index(value)
     except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
+        refuse(TypeError, name, "an integer", repr(value))
     if number < 1:
-        raise ValueError(f"{name}: expected at least 1, got {number}")
+        refuse(ValueError, name, "at least 1", number)
     return number

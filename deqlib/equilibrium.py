@@ -29,14 +29,14 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
         derivatives are NaN.
 
     Raises:
-        TypeError: if x or z0 holds anything but real floats, or the solver does not
-            know an option.
+        TypeError: if x or z0 holds anything but real floats, f, solver or
+            linear_solver is no function, or the solver does not know an option.
         ValueError: if z0 is not a non-empty vector, f(x, z0) is not like z0, or an
             option is out of range.
     """
-    _validate.functions(f=f, solver=solver, linear_solver=linear_solver)
+    _validate.functions(solver=solver)
     z0 = _validate.vector("z0", z0)
-    _validate.layer(f, x, z0)
+    x, z0 = _validate.layer(f, x, z0, linear_solver)
     f, x = explicit(f, x, z0)
     fixed_x, z0 = lax.stop_gradient((x, z0))
     solution = solver(lambda z: f(fixed_x, z), z0, **options)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.jacobian import heed, implicit, jacobian, solves
+from deqlib.jacobian import heed, implicit, jacobian, solves, spread
 from deqlib.loss import loss_gradient
 
 
@@ -35,21 +35,24 @@ def hessian(f, x, z, *, linear_solver=None):
         NaN if z is NaN, A is singular or the linear solve failed.
 
     Raises:
-        TypeError: if x or z is not an array of real floats.
-        ValueError: if x or z is not a non-empty vector, or f(x, z) is not like z.
+        TypeError: if x or z is not an array of real floats, or f or linear_solver is
+            no function.
+        ValueError: if x or z is not a non-empty vector, f(x, z) is not like z, or
+            linear_solver(matvec, b) is not like b.
     """
     x, z, S = _sensitivity(f, x, z, linear_solver)
     solve, _ = solves(f, x, z, linear_solver)
 
     def slice_k(direction):
         def change(s):
-            return jax.jvp(f, (x + s, z + S @ s), direction)[1]
+            here = (x + s, z + (S @ s).astype(z.dtype))
+            return jax.jvp(f, here, direction)[1]
 
         curvature = jax.jacfwd(change)(jnp.zeros_like(x))
         return jax.vmap(lambda c: solve(heed(c, z, S)), 1, 1)(curvature)
 
     directions = (jnp.eye(x.size, dtype=x.dtype), S.T)
-    return jnp.moveaxis(lax.map(slice_k, directions), 0, 2)
+    return spread(jnp.moveaxis(lax.map(slice_k, directions), 0, 2))
 
 
 def jacobian_vjp(f, x, z, C, *, linear_solver=None):
@@ -79,5 +82,6 @@ def jacobian_vjp(f, x, z, C, *, linear_solver=None):
 
 def _sensitivity(f, x, z, linear_solver):
     x = _validate.vector("x", x)
-    z = implicit(f, linear_solver, x, _validate.layer(f, x, z))
+    x, z = _validate.layer(f, x, z, linear_solver)
+    z = implicit(f, linear_solver, x, z)
     return x, z, jacobian(f, x, z, linear_solver=linear_solver)

@@ -34,12 +34,15 @@ def jacobian(f, x, z, *, linear_solver=None):
         S (m, n), or NaN if z is NaN, A is singular or the linear solve failed.
 
     Raises:
-        TypeError: if x or z is not an array of real floats.
-        ValueError: if x or z is not a non-empty vector, or f(x, z) is not like z.
+        TypeError: if x or z is not an array of real floats, or f or linear_solver is
+            no function.
+        ValueError: if x or z is not a non-empty vector, f(x, z) is not like z, or
+            linear_solver(matvec, b) is not like b.
     """
     x = _validate.vector("x", x)
     column = partial(jvp, f, x, z, linear_solver=linear_solver)
-    return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+    identity = jnp.eye(x.size, dtype=x.dtype)
+    return spread(jax.vmap(column, out_axes=1)(identity))
 
 
 def jvp(f, x, z, v, *, linear_solver=None):
@@ -54,7 +57,7 @@ def jvp(f, x, z, v, *, linear_solver=None):
     Returns:
         S v (m,). The other arguments and the errors are those of `jacobian`.
     """
-    z = _validate.layer(f, x, z)
+    x, z = _validate.layer(f, x, z, linear_solver)
     v = _validate.like("v", v, "x", x)
     return tangent(f, linear_solver, x, implicit(f, linear_solver, x, z), v)
 
@@ -72,7 +75,7 @@ def adjoint(f, x, z, u, *, linear_solver=None):
     Returns:
         λ (m,). The other arguments and the errors are those of `jacobian`.
     """
-    z = _validate.layer(f, x, z)
+    x, z = _validate.layer(f, x, z, linear_solver)
     u = _validate.like("u", u, "z", z)
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(partial(f, x), z)
@@ -88,6 +91,7 @@ def vjp(f, x, z, u, *, linear_solver=None):
         A tree like x. The arguments and the errors are those of `adjoint`.
     """
     lam = adjoint(f, x, z, u, linear_solver=linear_solver)
+    x, z = jax.tree.map(jnp.asarray, (x, z))
     z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(lambda x: f(x, z), x)
     failed = jnp.sum(0 * lam)  # 0, or NaN: also where f does not use x
@@ -123,6 +127,11 @@ def heed(b, z, v=()):
     parts = [p for p in jax.tree.leaves(v) if p.dtype != jax.dtypes.float0]
     nothing = sum(jnp.sum(0 * p).astype(b.dtype) for p in parts)
     return (b + nothing) * (1 + 0 * z)
+
+
+def spread(values):
+    """values, all NaN if one of them is: of many solves, one may have failed alone."""
+    return values + jnp.sum(0 * values)
 
 
 def implicit(f, linear_solver, x, z):

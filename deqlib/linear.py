@@ -112,7 +112,7 @@ def solve(matvec, b, linear_solver=None):
     two rules a solve can be differentiated to every order, forward and reverse, and
     the steps of the solver never are.
     """
-    solver = linear_solver or by_size
+    solver = _checked(by_size if linear_solver is None else linear_solver)
     return lax.custom_linear_solve(matvec, b, solver, transpose_solve=solver)
 
 
@@ -121,10 +121,10 @@ def inverses(matvec, like, linear_solver=None):
 
     `direct` factors A once for both. Differentiable as `solve` is.
     """
-    solver = linear_solver or (
-        direct if jnp.size(like) <= DIRECT_UP_TO else gmres
-    )
-    both = [solver, solver]
+    solver = linear_solver
+    if solver is None:
+        solver = direct if jnp.size(like) <= DIRECT_UP_TO else gmres
+    both = [_checked(solver)] * 2
     if solver is direct:
         lu_solve = factored(matvec, like)
         both = [lambda _, b: lu_solve(b), lambda _, b: lu_solve(b, 1)]
@@ -149,6 +149,16 @@ def factored(matvec, like):
     return lambda b, trans=0: _credible(
         jax.scipy.linalg.lu_solve(lu, b, trans), b, regular
     )
+
+
+def _checked(solver):
+    """`solver`, if what it returns is like b."""
+
+    def solve_like(matvec, b):
+        name = "linear_solver(matvec, b)"
+        return _validate.state(name, solver(matvec, b), "b", b)
+
+    return solve_like
 
 
 def _unit(b):

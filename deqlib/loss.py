@@ -43,11 +43,13 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         A tree like x; NaN if z is NaN, A is singular or the linear solve failed.
 
     Raises:
-        TypeError: if x or z is not made of real floats.
-        ValueError: if z is not a non-empty vector, f(x, z) is not like z, or
-            loss(x, z) is not one real number.
+        TypeError: if x or z is not made of real floats, or loss, f or linear_solver
+            is no function.
+        ValueError: if z is not a non-empty vector, f(x, z) is not like z,
+            loss(x, z) is not one real number, or linear_solver(matvec, b) is not
+            like b.
     """
-    z = _moving(loss, f, x, z, linear_solver)
+    x, z = _moving(loss, f, x, z, linear_solver)
     L_x, L_z = jax.grad(loss, (0, 1))(x, z)
     u = heed(L_z, z)
     through = vjp(f, x, z, u, linear_solver=linear_solver)
@@ -73,7 +75,7 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
     Returns:
         A tree like x. The other arguments and the errors are those of `loss_gradient`.
     """
-    z = _moving(loss, f, x, z, linear_solver)
+    x, z = _moving(loss, f, x, z, linear_solver)
     v = _validate.like("v", v, "x", x)
     w = jvp(f, x, z, v, linear_solver=linear_solver)
     u = jax.grad(loss, 1)(x, z)
@@ -103,8 +105,7 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
         (n, n), symmetric up to rounding. The other arguments and the errors are those
         of `loss_gradient`.
     """
-    x = _validate.vector("x", x)
-    z = _moving(loss, f, x, z, linear_solver)
+    x, z = _moving(loss, f, _validate.vector("x", x), z, linear_solver)
     block = x.size if block is None else _validate.count("block", block)
     solve, solve_transposed = solves(f, x, z, linear_solver)
     u = heed(jax.grad(loss, 1)(x, z), z)
@@ -120,12 +121,14 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
         w = solve(df_x(v))
         r = heed(change_z(v, w), z, (w, lam))
         dlam = solve_transposed(r)
-        return change_x(v, w, dlam) + jnp.sum(0 * dlam)  # NaN goes everywhere
+        return change_x(v, w, dlam), jnp.sum(0 * dlam)
 
     identity = jnp.eye(x.size, dtype=x.dtype)
     if block >= x.size:
-        return jax.vmap(row)(identity)
-    return lax.map(row, identity, batch_size=block)
+        rows, failed = jax.vmap(row)(identity)
+    else:
+        rows, failed = lax.map(row, identity, batch_size=block)
+    return rows + jnp.sum(failed).astype(x.dtype)  # one NaN goes everywhere
 
 
 def gauss_newton(loss, f, x, z, *, linear_solver=None):
@@ -136,17 +139,17 @@ def gauss_newton(loss, f, x, z, *, linear_solver=None):
     Returns:
         (n, n). The arguments and the errors are those of `loss_hessian`, without block.
     """
-    x = _validate.vector("x", x)
-    z = _moving(loss, f, x, z, linear_solver)
+    x, z = _moving(loss, f, _validate.vector("x", x), z, linear_solver)
     S = jacobian(f, x, z, linear_solver=linear_solver)
-    moved = lambda s: loss(x + s, z + S @ s)
+    moved = lambda s: loss(x + s, z + (S @ s).astype(z.dtype))
     failed = jnp.sum(0 * S)  # 0, or NaN: also where the loss is flat
-    return jax.hessian(moved)(jnp.zeros_like(x)) + failed
+    return jax.hessian(moved)(jnp.zeros_like(x)) + failed.astype(x.dtype)
 
 
 def _moving(loss, f, x, z, linear_solver):
-    """z, checked with the loss and the layer, moving with x; NaN if the loss is."""
-    z = _validate.layer(f, x, z)
+    """x and z, checked with loss and layer; z moves with x, and is NaN if the loss is."""
+    _validate.functions(loss=loss)
+    x, z = _validate.layer(f, x, z, linear_solver)
     _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
     failed = 0 * jnp.asarray(loss(x, z), z.dtype)
-    return implicit(f, linear_solver, x, z + failed)
+    return x, implicit(f, linear_solver, x, z + failed)

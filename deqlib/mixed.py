@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from deqlib import _validate
-from deqlib.jacobian import adjoint, heed, implicit, jacobian, jvp, solves
+from deqlib.jacobian import (
+    adjoint,
+    heed,
+    implicit,
+    jacobian,
+    jvp,
+    solves,
+    spread,
+)
 from deqlib.loss import loss_gradient
 
 
@@ -37,9 +45,10 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
         linear solve failed.
 
     Raises:
-        TypeError: if t, x or z is not made of real floats.
-        ValueError: if t is not one number, x or z is not a non-empty vector, or
-            f(t, x, z) is not like z.
+        TypeError: if t, x or z is not made of real floats, or f or linear_solver is
+            no function.
+        ValueError: if t is not one number, x or z is not a non-empty vector,
+            f(t, x, z) is not like z, or linear_solver(matvec, b) is not like b.
     """
     x = _validate.vector("x", x)
     g, p, along_t, z = _with_time(f, t, x, z, linear_solver)
@@ -49,12 +58,13 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
     )
 
     def change_along_t(s):
-        here = ((p[0], x + s), z + S @ s)
+        here = ((p[0], x + s), z + (S @ s).astype(z.dtype))
         return jax.jvp(g, here, (along_t, S_t))[1]
 
     solve, _ = solves(g, p, z, linear_solver)
     curvature = jax.jacfwd(change_along_t)(jnp.zeros_like(x))
-    return jax.vmap(lambda c: solve(heed(c, z, (S_t, S))), 1, 1)(curvature)
+    column = lambda c: solve(heed(c, z, (S_t, S)))
+    return spread(jax.vmap(column, 1, 1)(curvature))
 
 
 def mixed_vjp(f, t, x, z, u, *, linear_solver=None):
@@ -82,9 +92,9 @@ def mixed_vjp(f, t, x, z, u, *, linear_solver=None):
 def _with_time(f, t, x, z, linear_solver):
     """The layer g((t, x), z), its point (t, x), the direction of t, and z moving."""
     t = _validate.number("t", t)
+    _validate.functions(f=f)
     _validate.floats("x", x)
-    z = _validate.vector("z", z)
     g = lambda p, z: f(*p, z)
-    _validate.state("f(t, x, z)", jax.eval_shape(g, (t, x), z), "z", z)
-    along_t = (jnp.ones_like(t), jax.tree.map(jnp.zeros_like, x))
-    return g, (t, x), along_t, implicit(g, linear_solver, (t, x), z)
+    p, z = _validate.layer(g, (t, x), z, linear_solver, "f(t, x, z)")
+    along_t = (jnp.ones_like(t), jax.tree.map(jnp.zeros_like, p[1]))
+    return g, p, along_t, implicit(g, linear_solver, p, z)

@@ -30,7 +30,7 @@ class Solution(NamedTuple):
     converged: jax.Array
 
 
-def _iterate(g, z0, start, step, *, tol, max_steps, history):
+def _iterate(g, z0, start, step, tol, max_steps, history):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until r is small.
 
     Small is relative: ‖r‖ ≤ tol ‖g(z)‖. A state shorter than eps counts as that long,
@@ -107,15 +107,9 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False):
         ValueError: if z0 is not a non-empty vector, g changes its shape or dtype, tol
             is not in [eps, 1), or max_steps is below 1.
     """
-    return _iterate(
-        g,
-        z0,
-        start=lambda z, r: (),
-        step=lambda z, r, memory, k: (z + r, memory),
-        tol=tol,
-        max_steps=max_steps,
-        history=history,
-    )
+    start = lambda z, r: ()
+    step = lambda z, r, memory, k: (z + r, memory)
+    return _iterate(g, z0, start, step, tol, max_steps, history)
 
 
 def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
@@ -148,9 +142,7 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
         gamma = jnp.linalg.solve(q.T @ q + ridge, q.T @ r) / length
         return z + r - (dz + dr) @ gamma, (dz, dr, z, r)
 
-    return _iterate(
-        g, z0, start, step, tol=tol, max_steps=max_steps, history=history
-    )
+    return _iterate(g, z0, start, step, tol, max_steps, history)
 
 
 def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
@@ -183,9 +175,7 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
         U, V = U.at[:, slot].set(u), V.at[:, slot].set(v)
         return z + r - U @ (V.T @ r), (U, V, z, r)
 
-    return _iterate(
-        g, z0, start, step, tol=tol, max_steps=max_steps, history=history
-    )
+    return _iterate(g, z0, start, step, tol, max_steps, history)
 
 
 def newton(g, z0, *, tol=None, max_steps=50, history=False):
@@ -196,17 +186,10 @@ def newton(g, z0, *, tol=None, max_steps=50, history=False):
 
     The arguments, the result and the errors are those of `picard`.
     """
+    start = lambda z, r: ()
 
     def step(z, r, memory, k):
         A = jnp.eye(z.size, dtype=z.dtype) - jax.jacfwd(g)(z)
         return z + jnp.linalg.solve(A, r), memory
 
-    return _iterate(
-        g,
-        z0,
-        start=lambda z, r: (),
-        step=step,
-        tol=tol,
-        max_steps=max_steps,
-        history=history,
-    )
+    return _iterate(g, z0, start, step, tol, max_steps, history)

@@ -162,7 +162,7 @@ def test_bad_directions():
             product(f, x, z, x)
         with pytest.raises(TypeError, match="u: expected real floats, got int"):
             product(f, x, z, jnp.arange(5))
-    with pytest.raises(ValueError, match="v: expected the shape of x"):
+    with pytest.raises(ValueError, match="v: expected the structure of x"):
         jvp(f, x, z, {"v": x})
     with pytest.raises(
         TypeError, match="x: expected one vector of floats, got a dict"
