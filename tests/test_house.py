@@ -68,12 +68,12 @@ def python(source):
     ).stdout
 
 
-def test_importing_deqlib_adds_under_50_ms_to_jax():
+def test_importing_deqlib_takes_a_twentieth_of_jax():
     source = (
-        "import time, jax; t = time.perf_counter(); import deqlib; "
-        "print(1000 * (time.perf_counter() - t))"
+        "from time import perf_counter as now; start = now(); import jax; "
+        "middle = now(); import deqlib; print((now() - middle) / (middle - start))"
     )
-    assert min(float(python(source)) for _ in range(3)) < 50
+    assert min(float(python(source)) for _ in range(3)) < 0.05
 
 
 def test_deqlib_depends_on_jax_alone():
