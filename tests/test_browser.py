@@ -138,6 +138,14 @@ def test_page_is_whole_and_asks_no_other_host(browser, served, page, where):
             "appendices/api",
         )
         assert opened.evaluate("document.documentElement.scrollWidth") <= 375
+        clipped = opened.eval_on_selector_all(
+            "div.math:has(mjx-container)",
+            """all => all.filter(one => {
+              const formula = one.querySelector("mjx-container");
+              return formula.scrollWidth > formula.clientWidth + 2;
+            }).map(one => one.id || one.textContent)""",
+        )
+        assert not clipped
         assert not opened.troubles
 
 
