@@ -1,0 +1,52 @@
+"""What chapters use to draw graphs and to count solves."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from deqlib import jacobian, jvp, models
+from deqlib.notebook import count_solves, diagram
+
+BOXES = {
+    "a": ((0.5, 0.9), "start", "truth"),
+    "b": ((0.2, 0.5), "left", "backward"),
+    "c": ((0.8, 0.5), "right", "forward"),
+}
+ARROWS = [("a", "b"), ("a", "c", 0.3)]
+
+
+def drawn(reached):
+    figure = diagram(BOXES, ARROWS, (4, 4), reached)
+    texts = figure.axes[0].texts
+    boxes = {text.get_text(): text for text in texts if text.get_text()}
+    arrows = [text.arrow_patch for text in texts if not text.get_text()]
+    plt.close(figure)
+    return boxes, arrows
+
+
+def filled(box):
+    return box.get_bbox_patch().get_facecolor()[:3] != (1, 1, 1)
+
+
+def test_a_diagram_without_steps_shows_all_alike():
+    boxes, arrows = drawn(None)
+    assert list(boxes) == ["start", "left", "right"] and len(arrows) == 2
+    assert all(b.get_alpha() == 1 and not filled(b) for b in boxes.values())
+    assert all(arrow.get_alpha() == 1 for arrow in arrows)
+
+
+@pytest.mark.parametrize("reached", [1, 2, 3])
+def test_a_diagram_fills_the_box_reached_and_pales_what_is_to_come(reached):
+    boxes, arrows = drawn(reached)
+    alphas = [box.get_alpha() for box in boxes.values()]
+    assert [a == 1 for a in alphas] == [i < reached for i in range(3)]
+    last = [filled(box) for box in boxes.values()]
+    assert last == [i == reached - 1 for i in range(3)]
+    solid = [arrow.get_alpha() == 1 for arrow in arrows]
+    assert solid == [reached >= 2, reached >= 3]
+
+
+def test_solves_are_counted_as_they_run():
+    f, x, z = models.random_layer(0, 5, 4)
+    one = lambda how: jvp(f, x, z, x, linear_solver=how)
+    assert count_solves(one) == 1
+    assert count_solves(lambda how: jacobian(f, x, z, linear_solver=how)) == 4
