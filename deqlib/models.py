@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 
 def affine(W, U):
@@ -61,8 +62,6 @@ def random_layer(seed, m=5, n=3, radius=0.6):
     is alive, through the bilinear term. The numbers depend on the seed alone, not on
     the dtype or the device.
     """
-    import numpy as np  # JAX needs it in any case
-
     draw = np.random.default_rng(seed).normal
     W = draw(size=(m, m))
     W *= radius / np.abs(np.linalg.eigvals(W)).max()
@@ -104,8 +103,6 @@ def random_time_layer(seed, m=4, n=3, radius=0.4):
     W is not symmetric and has the given spectral radius. As in `random_layer`, the
     numbers depend on the seed alone.
     """
-    import numpy as np
-
     draw = np.random.default_rng(seed).normal
     W = draw(size=(m, m))
     W *= radius / np.abs(np.linalg.eigvals(W)).max()

@@ -148,7 +148,7 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
 def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
     """Solve z = g(z) by Broyden's method, eq. (broyden-secant): a quasi-Newton method.
 
-    Keeps H = −I + U Vᵀ, an estimate of the inverse Jacobian of g(z) − z that explains
+    Keeps H = −I + Uᵀ V, an estimate of the inverse Jacobian of g(z) − z that explains
     the last step. Source: Broyden (1965); Bai et al. (2019).
 
     Args:
@@ -159,7 +159,7 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
     memory = _validate.count("memory", memory)
 
     def start(z, r):
-        none = jnp.zeros((z.size, memory), z.dtype)
+        none = jnp.zeros((memory, z.size), z.dtype)
         return none, none, z, r
 
     def step(z, r, past, k):
@@ -168,12 +168,12 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
         U = jnp.where(slot == 0, 0, U)
         # Of all H with H y = p, take the one that changes H⁻¹ least.
         p, y = z - z_before, r - r_before
-        v = -p + V @ (U.T @ p)
-        Hy = -y + U @ (V.T @ y)
+        v = -p + (U @ p) @ V
+        Hy = -y + (V @ y) @ U
         vy = v @ y
         u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
-        U, V = U.at[:, slot].set(u), V.at[:, slot].set(v)
-        return z + r - U @ (V.T @ r), (U, V, z, r)
+        U, V = U.at[slot].set(u), V.at[slot].set(v)
+        return z + r - (V @ r) @ U, (U, V, z, r)
 
     return _iterate(g, z0, start, step, tol, max_steps, history)
 

@@ -1,6 +1,9 @@
 """The instruments themselves: they must tell right from wrong."""
 
+import math
+
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from deqlib.check import relative_error, rounding, slopes, taylor_remainders
@@ -14,7 +17,10 @@ def test_relative_error():
         == 0.1
     )
     assert relative_error(jnp.array([0.5]), jnp.zeros(1)) == 0.5
-    assert relative_error(jnp.array([jnp.nan]), jnp.ones(1)) != 0
+    assert math.isnan(relative_error(jnp.array([jnp.nan]), jnp.ones(1)))
+    assert math.isnan(relative_error(*[jnp.array([jnp.inf])] * 2))
+    tiny = np.array([3.0, 4.0]) * 1e-200  # whose squares underflow
+    assert abs(relative_error(1.1 * tiny, tiny) - 0.1) < 1e-12
     with pytest.raises(ValueError, match=r"got: expected the shape of want"):
         relative_error(jnp.ones((2, 1)), jnp.ones(2))
 
