@@ -65,17 +65,17 @@ def taylor_remainders(function, x, v, derivatives, steps=None):
         start = 0.25 if base.dtype == jnp.float64 else 1.0
         steps = start * 0.5 ** jnp.arange(9, dtype=base.dtype)
     steps = _validate.vector("steps", jnp.asarray(steps))
-    moved = jax.vmap(
-        lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v))
-    )(steps)
-    model, rows = jnp.zeros_like(moved), []
+    moved = np.asarray(
+        jax.vmap(
+            lambda h: function(jax.tree.map(lambda x, v: x + h * v, x, v))
+        )(steps)
+    )
+    steps, model, rows = np.asarray(steps), np.zeros_like(moved), []
     for k, term in enumerate([base, *derivatives]):
-        model += jnp.multiply.outer(
-            steps**k / math.factorial(k), jnp.asarray(term)
-        )
+        model += np.multiply.outer(steps**k / math.factorial(k), term)
         gap = (moved - model).reshape(len(steps), -1)
-        rows.append(jnp.linalg.norm(gap, axis=1))
-    return steps, jnp.stack(rows)
+        rows.append(np.linalg.norm(gap, axis=1))
+    return steps, np.stack(rows)
 
 
 def slopes(steps, remainders):
@@ -88,18 +88,17 @@ def slopes(steps, remainders):
     Raises:
         ValueError: if there are fewer than two steps, or not a remainder for each.
     """
-    steps, remainders = jnp.asarray(steps), jnp.atleast_2d(remainders)
+    steps, remainders = np.asarray(steps), np.atleast_2d(remainders)
     if remainders.shape[1] != steps.size or steps.size < 2:
         raise ValueError(
             f"remainders: expected a column for each of at least two steps, got shape "
             f"{remainders.shape} for {steps.size} steps"
         )
-    local = (
-        jnp.diff(jnp.log(remainders), axis=1) / jnp.diff(jnp.log(steps))[None]
-    )
-    floor = jnp.finfo(remainders.dtype).eps ** 0.5 * remainders[:, :1]
-    usable = jnp.sum(remainders[:, 1:] > floor, axis=1)
-    return local[jnp.arange(len(local)), jnp.maximum(usable - 1, 0)]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a remainder may be 0
+        local = np.diff(np.log(remainders), axis=1) / np.diff(np.log(steps))
+    floor = np.finfo(remainders.dtype).eps ** 0.5 * remainders[:, :1]
+    usable = np.sum(remainders[:, 1:] > floor, axis=1)
+    return local[np.arange(len(local)), np.maximum(usable - 1, 0)]
 
 
 def _length(v):

@@ -67,10 +67,8 @@ def random_layer(seed, m=5, n=3, radius=0.6):
     W *= radius / np.abs(np.linalg.eigvals(W)).max()
     U, b, x = draw(size=(m, n)) / n**0.5, 0.3 * draw(size=m), 0.7 * draw(size=n)
     V = 0.15 * draw(size=(m, n)) / n**0.5
-    dtype = jnp.result_type(float)
-    weights = [jnp.asarray(array, dtype) for array in (W, U, b, V)]
-    z0 = jnp.zeros(m, dtype)
-    return Example(tanh_layer(*weights), jnp.asarray(x, dtype), z0)
+    weights = [jnp.asarray(array, float) for array in (W, U, b, V)]
+    return Example(tanh_layer(*weights), jnp.asarray(x, float), jnp.zeros(m))
 
 
 def time_layer(W, U, b, B):
@@ -97,22 +95,21 @@ class TimeExample(NamedTuple):
     z0: Any
 
 
+def random_time_weights(seed, m=4, n=3, radius=0.4):
+    """W, U, b and B of `random_time_layer`: many layers as data for one program."""
+    draw = np.random.default_rng(seed).normal
+    W = draw(size=(m, m))
+    W *= radius / np.abs(np.linalg.eigvals(W)).max()
+    U, b, B = draw(size=(m, n)), draw(size=m), draw(size=(m, n))
+    return [jnp.asarray(array, float) for array in (W, U, 0.3 * b, 0.045 * B)]
+
+
 def random_time_layer(seed, m=4, n=3, radius=0.4):
     """A random `time_layer` in which every mixed derivative is alive: a `TimeExample`.
 
     W is not symmetric and has the given spectral radius. As in `random_layer`, the
     numbers depend on the seed alone.
     """
-    draw = np.random.default_rng(seed).normal
-    W = draw(size=(m, m))
-    W *= radius / np.abs(np.linalg.eigvals(W)).max()
-    U, b, B = draw(size=(m, n)), draw(size=m), draw(size=(m, n))
-    x = np.cos(2.5 * np.arange(n)) / 1.5
-    dtype = jnp.result_type(float)
-    weights = [jnp.asarray(w, dtype) for w in (W, U, 0.3 * b, 0.045 * B)]
-    return TimeExample(
-        time_layer(*weights),
-        jnp.asarray(0.5, dtype),
-        jnp.asarray(x, dtype),
-        jnp.zeros(m, dtype),
-    )
+    f = time_layer(*random_time_weights(seed, m, n, radius))
+    x = jnp.asarray(np.cos(2.5 * np.arange(n)) / 1.5, float)
+    return TimeExample(f, jnp.asarray(0.5, float), x, jnp.zeros(m))

@@ -122,7 +122,7 @@ def count_solves(function):
         jax.debug.callback(lambda b: calls.append(1), b)
         return linear.direct(matvec, b)
 
-    function(linear_solver)
+    jax.jit(lambda: function(linear_solver))()
     jax.effects_barrier()
     return len(calls)
 
