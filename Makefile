@@ -99,7 +99,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	  -r requirements.txt -c constraints.txt; \
 	touch $@
 
-# A Chromium and actionlint, for the tests.
+# A Chromium, for the tests.
 $(BROUGHT): $(READY) tests/bring.py
 	@$(BIN)/python tests/bring.py
 	@touch $@

