@@ -84,8 +84,9 @@ pdf: $(READY) $(BROUGHT)
 	$(call SINCE,pdf); echo "The book: $(CURDIR)/_build/$(PDF)"
 
 # Executes every notebook and stores what its evidence cells print, and nothing else.
+# Some of them, by a part of their names: make evidence ONLY=04
 evidence: $(READY)
-	@$(BIN)/python book/_ext/evidence.py
+	@$(BIN)/python book/_ext/evidence.py $(ONLY)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@python=; for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \

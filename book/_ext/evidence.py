@@ -2,6 +2,8 @@
 
 Evidence cells carry the tag `nbval-check-output`. nbval compares what they print with
 what is stored here, so look at the difference before you commit it.
+
+nbstripout can't do this: it keeps the execution counts of all cells or of none.
 """
 
 import sys
@@ -14,27 +16,17 @@ ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = "nbval-check-output"
 
 
-def merged(outputs):
-    """A kernel may send one text in several pieces."""
-    result = []
-    for output in outputs:
-        if result and output.output_type == result[-1].output_type == "stream":
-            result[-1].text += output.text
-        else:
-            result.append(output)
-    return result
-
-
 def refresh(path):
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    # A kernel may send one text in several pieces: they are coalesced.
+    how = {"timeout": 300, "kernel_name": "python3", "coalesce_streams": True}
+    NotebookClient(notebook, **how).execute()
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
         if EVIDENCE not in cell.metadata.get("tags", []):
             cell.outputs, cell.execution_count = [], None
-        cell.outputs = merged(cell.outputs)
     notebook.metadata = {
         "kernelspec": notebook.metadata["kernelspec"],
         "language_info": {"name": "python"},
@@ -44,7 +36,11 @@ def refresh(path):
 
 
 if __name__ == "__main__":
-    chosen = [Path(name) for name in sys.argv[1:]]
-    for notebook in chosen or sorted(ROOT.glob("book/**/*.ipynb")):
-        print(notebook)
-        refresh(notebook)
+    names = sys.argv[1:] or [""]
+    paths = sorted(ROOT.glob("book/**/*.ipynb"))
+    chosen = [p for p in paths if any(name in p.name for name in names)]
+    if not chosen:
+        raise SystemExit(f"no notebook's name contains {' or '.join(names)}")
+    for path in chosen:
+        print(path.relative_to(ROOT))
+        refresh(path)
