@@ -1,10 +1,12 @@
-"""What chapters use to draw graphs and to count solves."""
+"""What chapters use to draw graphs, to time calls and to count solves."""
+
+import time
 
 import matplotlib.pyplot as plt
 import pytest
 
 from deqlib import jacobian, jvp, models
-from deqlib.notebook import count_solves, diagram
+from deqlib.notebook import count_solves, diagram, seconds
 
 BOXES = {
     "a": ((0.5, 0.9), "start", "truth"),
@@ -43,6 +45,24 @@ def test_a_diagram_fills_the_box_reached_and_pales_what_is_to_come(reached):
     assert last == [i == reached - 1 for i in range(3)]
     solid = [arrow.get_alpha() == 1 for arrow in arrows]
     assert solid == [reached >= 2, reached >= 3]
+
+
+class Later:
+    """A result that is ready after `self.wait` seconds."""
+
+    def __init__(self, wait):
+        self.wait = wait
+
+    def block_until_ready(self):
+        time.sleep(self.wait)
+
+
+def test_a_call_is_timed_until_its_result_is_ready_and_the_first_is_not():
+    waits = iter([0.5, 0.2, 0.05, 0.2])
+    best = seconds(lambda waits: Later(next(waits)), waits, repeats=3)
+    assert 0.05 <= best < 0.2 and not list(waits)
+    waits = iter([0.01, 0.05])
+    assert seconds(lambda: Later(next(waits)), repeats=1) >= 0.05
 
 
 def test_solves_are_counted_as_they_run():

@@ -3,7 +3,7 @@
 import inspect
 import os
 import textwrap
-import time
+import timeit
 from importlib.metadata import version
 from pathlib import Path
 
@@ -105,13 +105,9 @@ def diagram(boxes, arrows, size, reached=None):
 
 def seconds(function, *arguments, repeats=20):
     """The best time of a call, compilation apart. Compare times of one run only."""
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.perf_counter() - start)
-    return min(times)
+    call = lambda: jax.block_until_ready(function(*arguments))
+    call()
+    return min(timeit.repeat(call, repeat=repeats, number=1))
 
 
 def count_solves(function):
