@@ -51,34 +51,16 @@ def pytest_configure(config):
 
 
 @pytest.fixture
-def both_sides(request, close):
-    """both_sides(left, right): an equation's two sides, compared and entered."""
+def enter(request):
+    """enter(error): what a comparison measured, into the ledger under its label."""
     label = request.node.get_closest_marker("equation").args[0]
-
-    def both_sides(left, right):
-        enter(request, label, close(left, right))
-
-    return both_sides
-
-
-@pytest.fixture
-def no_larger(request):
-    """no_larger(left, right): an inequality left ≤ right; enters by how much it fails."""
-    label = request.node.get_closest_marker("equation").args[0]
-
-    def no_larger(left, right):
-        left, right = jnp.asarray(left), jnp.asarray(right)
-        excess = float(jnp.max((left - right) / jnp.abs(right)))
-        assert excess <= rounding(), f"left exceeds right by {excess:.2e}"
-        enter(request, label, max(excess, 0.0))
-
-    return no_larger
-
-
-def enter(request, label, error):
     name = f"{request.node.path.name}::{request.node.originalname}"
-    entry = {label: {"test": name, "error": error, "runs": 1}}
-    merge(request.config.ledger, entry)
+
+    def enter(error):
+        row = {"test": name, "error": error, "runs": 1}
+        merge(request.config.ledger, {label: row})
+
+    return enter
 
 
 def merge(ledger, entries):

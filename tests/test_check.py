@@ -5,6 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from equation import NoLarger, draws, equation
 
 from deqlib.check import relative_error, rounding, slopes, taylor_remainders
 
@@ -55,3 +56,41 @@ def test_slopes_betray_a_wrong_second_derivative():
 def test_bad_direction():
     with pytest.raises(ValueError, match="v: expected the shape of x"):
         taylor_remainders(jnp.sin, jnp.ones(2), jnp.ones(3), [])
+
+
+def entered(sides):
+    """What the test of an equation of one number enters in the ledger."""
+    errors, samples = [], draws(lambda rng: rng.uniform(1, 2))
+    equation("label", samples)(sides)(samples[0], errors.append)
+    return errors
+
+
+def test_an_equation_is_compared_for_each_seed_and_pair():
+    def sides(x):
+        yield 2 * x, x + x
+        yield NoLarger(x, 2 * x)
+
+    assert entered(sides) == 10 * [0.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: NoLarger(y, x),
+        lambda x, y: (x, x + jnp.log(x - y)),
+        lambda x, y: NoLarger(x + jnp.log(x - y), x),
+    ],
+)
+def test_a_wrong_equation_is_reported_with_its_seed(wrong):
+    def sides(x):
+        yield x, x
+        yield wrong(x, jnp.where(x > 1.9, 1.01 * x, 0.99 * x))
+
+    with pytest.raises(AssertionError, match="label, drawn, seed 4, pair 1"):
+        entered(sides)
+
+
+def test_an_equation_must_compare_something():
+    with pytest.raises(AssertionError, match="compares nothing"):
+        entered(lambda x: [])
