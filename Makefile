@@ -1,8 +1,10 @@
 # make book    execute every chapter and build the pages
 # make test    lint, unit tests, equation ledger, notebooks, the pages in a browser
+# make quick   the part of it that takes a minute: lint, and the tests that fail first
 # make test32  unit tests, equations and notebooks once more, in float32
 # make colab   each chapter in an environment like Colab's
 # make pdf     print the whole book
+# book, test and evidence take ONLY=04: the notebooks whose name contains it.
 # All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
 
@@ -19,49 +21,84 @@ PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
 EQUATIONS := $(addprefix tests/,test_equations.py equation.py second.py conftest.py)
 CACHE := _build/.jupyter_cache
-NBVAL := -n 2 --dist loadfile --nbval-lax --nbval-current-env book
+ONLY :=
+CHAPTERS := $(foreach n,$(NOTEBOOKS),$(if $(findstring $(ONLY),$(notdir $(n))),$(n)))
+NBVAL := --nbval-lax --nbval-current-env
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
 export OPENBLAS_NUM_THREADS := 1
-# Only the site needs all pictures of a live figure; see deqlib/notebook/live.py.
-_build/.built: export DEQLIB_FRAMES := 1
+# JAX keeps each program that it has compiled, for tests and notebooks alike. An entry
+# holds for one kind of CPU. Where XLA refuses what it reads, it says so on standard
+# error (jax issue 38445) and compiles as before: then a chapter must not fail for it.
+CPU := $(shell { uname -m; grep -E '^(model name|flags|Features)' /proc/cpuinfo; \
+  sysctl -n machdep.cpu.brand_string; } 2>/dev/null | sort -u | cksum | cut -d' ' -f1)
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/programs-$(CPU)
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book test test32 colab pdf serve evidence lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab pdf serve evidence lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
-	@rm -f _build/.built
-	@$(MAKE) --no-print-directory _build/.built
+	@$(if $(ONLY),,rm -f _build/.built)
+	@$(MAKE) --no-print-directory $(if $(ONLY),book-of-one,_build/.built)
 
 # The old pages go first: a build with warnings must not hide behind an earlier one.
 _build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) $(EQUATIONS) _config.yml _toc.yml
 	@start=$$(date +%s); set -e; \
 	rm -rf _build/html _build/.doctrees; \
 	$(PYTEST) tests/test_equations.py & tests=$$!; \
-	echo "Executing the notebooks"; \
-	yes | $(BIN)/jcache notebook -p $(CACHE) add $(NOTEBOOKS) >_build/execution.log; \
-	$(BIN)/jcache project -p $(CACHE) execute -e local-parallel -t 300 \
-	  >>_build/execution.log 2>&1; \
+	$(BIN)/python book/_ext/execute.py || { kill $$tests; exit 1; }; \
 	wait $$tests; \
 	$(BIN)/jupyter-book build . -W --keep-going -q; \
 	touch $@; \
 	$(call SINCE,book); \
 	echo "The book: $(CURDIR)/_build/html/index.html ('make serve' opens it)"
 
+# One page to look at, in _build/only: what it says of other pages leads nowhere.
+book-of-one: $(CACHE)/.made
+	@set -e; $(BIN)/python book/_ext/execute.py $(ONLY); \
+	for page in $(basename $(CHAPTERS)); do \
+	  $(PYTEST) tests/test_equations.py --page $$(basename $$page) || test $$? = 5; \
+	  echo "{format: jb-book, root: book/appendices/bibliography," \
+	    "chapters: [{file: $$page}]}" >_build/only.yml; \
+	  $(BIN)/jupyter-book build . --toc _build/only.yml --path-output _build/only \
+	    --all -qq >_build/only.log; \
+	  echo "The page: $(CURDIR)/_build/only/_build/html/$$page.html"; \
+	done
+
 # Executed notebooks are kept for as long as the code that they call stays the same.
-$(CACHE)/.made: $(CODE) constraints.txt
+$(CACHE)/.made: $(READY) $(CODE) constraints.txt
 	@rm -rf $(CACHE); mkdir -p $(CACHE); touch $@
 
-# The equations were tested with the build, of which the ledger is a part.
-test: $(READY) $(BROUGHT)
-	@$(MAKE) --no-print-directory _build/.built
-	@start=$$(date +%s); set -e; \
+# What is quick and fails first.
+QUICK := $(patsubst %,tests/test_%.py,check house ledger models solvers workflows)
+_build/.quick: $(READY) $(PAGES) $(CODE) $(wildcard tests/*.py)
+	@set -e; mkdir -p _build; \
 	$(BIN)/ruff check -q .; $(BIN)/ruff format -q --check .; \
 	$(BIN)/codespell; $(BIN)/mypy; \
-	$(PYTEST) -n 2 tests --ignore tests/test_equations.py; \
-	$(PYTEST) $(NBVAL); \
-	$(call SINCE,test)
+	$(PYTEST) $(QUICK); \
+	touch $@
+
+quick: _build/.quick
+
+# The equations were tested with the build, of which the ledger is a part.
+test: $(READY) $(if $(ONLY),,_build/.quick $(BROUGHT))
+	@$(MAKE) --no-print-directory $(if $(ONLY),test-of-one,_build/.built)
+	@test -n "$(ONLY)" || { start=$$(date +%s); set -e; \
+	$(PYTEST) -n 2 --durations 10 tests $(patsubst %,--ignore %, \
+	  tests/test_equations.py $(QUICK)); \
+	$(PYTEST) -n 2 --dist loadfile --durations 10 $(NBVAL) book; \
+	$(call SINCE,test); }
+
+test-of-one: $(READY)
+	@set -e; for page in $(basename $(CHAPTERS)); do \
+	  $(PYTEST) tests/test_equations.py --page $$(basename $$page) || test $$? = 5; \
+	  $(PYTEST) tests/test_notebooks.py -k $$(basename $$page); \
+	  $(PYTEST) $(NBVAL) $$page.ipynb; \
+	done
 
 # The same tests and notebooks in float32; pages have no precision.
 NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser house live pdf site workflows)
@@ -69,7 +106,7 @@ test32: export JAX_ENABLE_X64 := 0
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 tests $(NO_PAGES); \
-	$(PYTEST) $(NBVAL); \
+	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
 
 serve: _build/.built
@@ -85,7 +122,7 @@ pdf: $(READY) $(BROUGHT)
 
 # Executes every notebook and stores what its evidence cells print, and nothing else.
 # Some of them, by a part of their names: make evidence ONLY=04
-evidence: $(READY)
+evidence: $(CACHE)/.made
 	@$(BIN)/python book/_ext/evidence.py $(ONLY)
 
 $(READY): requirements.txt constraints.txt pyproject.toml

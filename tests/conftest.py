@@ -7,7 +7,6 @@ which nbval runs in both precisions, are compiled as usual.
 import json
 import os
 from importlib.metadata import version
-from pathlib import Path
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -17,6 +16,8 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
 
 import jax
 import jax.numpy as jnp
+import ledger
+import programs
 import pytest
 
 from deqlib.check import relative_error, rounding
@@ -24,8 +25,7 @@ from deqlib.check import relative_error, rounding
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-ROOT = Path(__file__).resolve().parent.parent
-LEDGER = ROOT / "_build" / "ledger.json"
+ROOT = ledger.ROOT
 
 IN_FLOAT64 = jax.config.jax_enable_x64
 
@@ -46,8 +46,20 @@ def close():
     return close
 
 
+def pytest_addoption(parser):
+    parser.addoption("--page", help="only the equations of this page")
+
+
 def pytest_configure(config):
     config.ledger = {}
+
+
+def pytest_collection_modifyitems(config, items):
+    page = config.getoption("--page")
+    if page:
+        labels = {e.label for e in ledger.equations() if e.page.stem == page}
+        marks = {item: item.get_closest_marker("equation") for item in items}
+        items[:] = [i for i in items if marks[i] and marks[i].args[0] in labels]
 
 
 @pytest.fixture
@@ -84,5 +96,14 @@ def pytest_sessionfinish(session, exitstatus):
     if hasattr(config, "workeroutput"):
         config.workeroutput["ledger"] = config.ledger
     elif config.ledger and exitstatus == 0 and IN_FLOAT64:
-        LEDGER.parent.mkdir(exist_ok=True)
-        LEDGER.write_text(json.dumps(config.ledger, indent=1, sort_keys=True))
+        ledger.LEDGER.parent.mkdir(exist_ok=True)
+        # One page's equations leave the rows of the others as they are.
+        kept = ledger.LEDGER.exists() and config.getoption("--page")
+        rows = json.loads(ledger.LEDGER.read_text()) if kept else {}
+        rows |= config.ledger
+        ledger.LEDGER.write_text(json.dumps(rows, indent=1, sort_keys=True))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if programs.count:
+        terminalreporter.line(f"{programs.count} programs compiled")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import programs
 import pytest
 
 from deqlib.check import relative_error, rounding
@@ -22,6 +23,9 @@ class Sample(NamedTuple):
     name: str
     seeds: Any
     arguments: Callable
+
+
+compiled: list = []  # programs, test by test
 
 
 def stacked(draw, seeds):
@@ -65,7 +69,9 @@ def equation(label, samples):
         @pytest.mark.equation(label)
         @pytest.mark.parametrize("sample", samples, ids=lambda s: s.name)
         def test(sample, enter):
+            before = programs.count
             pairs = jax.tree.map(np.asarray, program(*sample.arguments()))
+            compiled.append(programs.count - before)
             assert pairs, f"{label} compares nothing"
             errors = {
                 (seed, k): gap(pair)

@@ -12,8 +12,9 @@ from functools import cache, cached_property, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import second
-from equation import NoLarger, Sample, draws, equation, stacked
+from equation import NoLarger, Sample, compiled, draws, equation, stacked
 
 import deqlib
 from deqlib import (
@@ -973,3 +974,8 @@ def test_geometric_series(J):
     for _ in range(200):
         powers, term = powers + term, term @ J
     yield jnp.linalg.inv(jnp.eye(5) - J), powers
+
+
+def test_all_equations_compile_few_programs():
+    """Those before it; all of them, if they run one after the other."""
+    assert sum(compiled) <= programs.EQUATIONS

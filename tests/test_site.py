@@ -8,7 +8,9 @@ from functools import cache
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
+import execute
 import matplotlib.pyplot as plt
+import programs
 import pytest
 from address import address
 from address import pages as published
@@ -166,6 +168,13 @@ def test_frames_are_all_there_and_cheap(pages):
         print(f"{page.name}: {seconds / unit:.0f} plain pictures")
         assert seconds < 500 * unit, page
     assert found >= 5
+
+
+@pytest.mark.parametrize("path", execute.chosen(), ids=lambda p: p.stem)
+def test_a_chapter_compiles_few_programs(path):
+    cost = execute.cost_of(path)
+    assert cost, "build the book first: make book"
+    assert 0 < cost["programs"] <= programs.CHAPTER
 
 
 def test_links_are_previewed(pages):

@@ -1,4 +1,4 @@
-"""Execute the book's notebooks and store what their evidence cells print; strip the rest.
+"""Store what the evidence cells of the executed notebooks print; strip the rest.
 
 Evidence cells carry the tag `nbval-check-output`. nbval compares what they print with
 what is stored here, so look at the difference before you commit it.
@@ -7,24 +7,18 @@ nbstripout can't do this: it keeps the execution counts of all cells or of none.
 """
 
 import sys
-from pathlib import Path
 
+import execute
 import nbformat
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = "nbval-check-output"
 
 
 def refresh(path):
-    notebook = nbformat.read(path, as_version=4)
-    # A kernel may send one text in several pieces: they are coalesced.
-    how = {"timeout": 300, "kernel_name": "python3", "coalesce_streams": True}
-    NotebookClient(notebook, **how).execute()
+    _, notebook = execute.cache().merge_match_into_notebook(execute.read(path))
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
-        cell.metadata.pop("execution", None)
         if EVIDENCE not in cell.metadata.get("tags", []):
             cell.outputs, cell.execution_count = [], None
     notebook.metadata = {
@@ -36,11 +30,6 @@ def refresh(path):
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:] or [""]
-    paths = sorted(ROOT.glob("book/**/*.ipynb"))
-    chosen = [p for p in paths if any(name in p.name for name in names)]
-    if not chosen:
-        raise SystemExit(f"no notebook's name contains {' or '.join(names)}")
-    for path in chosen:
-        print(path.relative_to(ROOT))
+    execute.main(*sys.argv[1:])
+    for path in execute.chosen(*sys.argv[1:]):
         refresh(path)
