@@ -1,6 +1,7 @@
 """What the tests of second derivatives share: a layer, and oracles that know no theorem."""
 
-from functools import cache
+from functools import cache, cached_property
+from inspect import getclosurevars
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +26,29 @@ class Case:
         self.m, self.n, self.t, self.x = m, n, self.p[0], self.p[1:]
         self.z = fixed_point(self.f, self.p, self.z0).z
         draw = np.random.default_rng(50 + seed).normal
-        self.u, self.v = jnp.asarray(draw(size=m)), jnp.asarray(draw(size=n))
-        self.C = jnp.asarray(draw(size=(m, n + 1)))
-        self.w = jnp.asarray(draw(size=n + 1))
+        numbers = lambda *shape: draw(size=shape).astype(self.p.dtype)
+        self.u, self.v = numbers(m), numbers(n)
+        self.C, self.w = numbers(m, n + 1), numbers(n + 1)
         self.layer = lambda t, x, z: self.f(jnp.concatenate([t[None], x]), z)
-        self.H = jax.jit(jax.jacfwd(jax.jacfwd(self.unroll)))(self.p)
 
     def unroll(self, p, steps=200):
         step = lambda z, _: (self.f(p, z), None)
         return jax.lax.scan(step, self.z0, length=steps)[0]
+
+    @cached_property
+    def H(self):
+        second = jax.jacfwd(jax.jacfwd(self.unroll))
+        return np.asarray(jax.jit(second)(self.p))
+
+    @cached_property
+    def third(self):
+        third = jax.jacfwd(jax.jacfwd(jax.jacfwd(self.unroll)))
+        return np.asarray(jax.jit(third)(self.p))
+
+
+def weights_of(f):
+    """The arrays in a `models.tanh_layer`: as data, they share one program."""
+    return getclosurevars(f).nonlocals
 
 
 case_of = cache(Case)

@@ -1,10 +1,12 @@
 """The Jacobian and its products, against closed form, long unrolls and slopes."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+import second
 
 import deqlib
 from deqlib import adjoint, fixed_point, jacobian, jvp, linear, models, vjp
@@ -19,42 +21,69 @@ def unroll(example, steps=200):
     return equilibrium
 
 
+@cache
+def case_of(seed):
+    example = models.random_layer(seed, m=5, n=3)
+    truth = jax.jit(jax.jacfwd(unroll(example)))(example.x)
+    return example, fixed_point(*example).z, np.asarray(truth)
+
+
 @pytest.fixture(params=range(3))
 def case(request):
-    example = models.random_layer(request.param, m=5, n=3)
-    truth = jax.jit(jax.jacfwd(unroll(example)))(example.x)
-    return example, fixed_point(*example).z, truth
+    return case_of(request.param)
+
+
+def by_weights(function):
+    """Compiled once for all the seeds: function(f, …) of the weights of f."""
+    of = lambda weights, *more: function(models.tanh_layer(**weights), *more)
+    compiled = jax.jit(of)
+    return lambda f, *more: compiled(second.weights_of(f), *more)
 
 
 def test_affine_closed_form(close):
-    W = jnp.array([[0.1, 0.7], [-0.4, 0.3]])
-    U = jnp.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
-    x = jnp.array([1.0, -2.0, 0.5])
-    S = jnp.linalg.solve(jnp.eye(2) - W, U)
-    close(jacobian(models.affine(W, U), x, S @ x), S)
+    W = np.array([[0.1, 0.7], [-0.4, 0.3]])
+    U = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
+    x = np.array([1.0, -2.0, 0.5])
+    S = np.linalg.solve(np.eye(2) - W, U)
+    close(jax.jit(partial(jacobian, models.affine(W, U)))(x, S @ x), S)
 
 
 def test_square_root(close):
-    x = jnp.array([2.0])
-    close(
-        jacobian(models.square_root, x, jnp.sqrt(x)),
-        jnp.diag(0.5 / jnp.sqrt(x)),
-    )
+    x = np.array([2.0])
+    S = jax.jit(partial(jacobian, models.square_root))(x, np.sqrt(x))
+    close(S, np.diag(0.5 / np.sqrt(x)))
+
+
+jitted = by_weights(jacobian)
 
 
 def test_jacobian_against_unroll(case, close):
     (f, x, _), z, S = case
     close(jacobian(f, x, z), S)
-    close(jax.jit(partial(jacobian, f))(x, z), S)
+    close(jitted(f, x, z), S)
+
+
+@by_weights
+def products(f, x, z, v, u):
+    J = jax.jacfwd(f, 1)(x, z)
+    return jvp(f, x, z, v), vjp(f, x, z, u), adjoint(f, x, z, u), J
 
 
 def test_products(case, close):
     (f, x, _), z, S = case
-    v, u = jnp.array([1.0, -0.5, 2.0]), jnp.array([0.3, -1.0, 0.2, 2.0, 1.0])
-    J = jax.jacfwd(f, 1)(x, z)
-    close(jvp(f, x, z, v), S @ v)
-    close(vjp(f, x, z, u), u @ S)
-    close(adjoint(f, x, z, u), jnp.linalg.solve((jnp.eye(5) - J).T, u))
+    v, u = np.array([1.0, -0.5, 2.0]), np.array([0.3, -1.0, 0.2, 2.0, 1.0])
+    forward, backward, lam, J = products(f, x, z, v, u)
+    close(forward, S @ v)
+    close(backward, u @ S)
+    close(lam, np.linalg.solve((np.eye(5) - J).T, u))
+
+
+@cache
+def both_by(linear_solver):
+    how = {"linear_solver": linear_solver}
+    return by_weights(
+        lambda f, x, z: (jacobian(f, x, z, **how), vjp(f, x, z, z, **how))
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,57 +93,68 @@ def test_products(case, close):
 )
 def test_with_each_linear_solver(case, linear_solver, close):
     (f, x, _), z, S = case
-    close(jacobian(f, x, z, linear_solver=linear_solver), S)
-    close(vjp(f, x, z, z, linear_solver=linear_solver), z @ S)
+    whole, row = both_by(linear_solver)(f, x, z)
+    close(whole, S)
+    close(row, np.asarray(z) @ S)
 
 
 def test_derivatives_of_the_products_are_total(close):
     """z moves with x, although it is passed as a number."""
     example = models.random_layer(4, m=4, n=2)
     f, x, _ = example
-    z, u, v = (
-        fixed_point(*example).z,
-        jnp.arange(1.0, 5.0),
-        jnp.array([1.0, -1.0]),
-    )
-    H = jax.jit(jax.jacfwd(jax.jacfwd(unroll(example))))(x)
-    close(jax.jacfwd(lambda x: jacobian(f, x, z))(x), H)
-    close(
-        jax.jacrev(lambda x: jvp(f, x, z, v))(x), jnp.einsum("ijk,j->ik", H, v)
-    )
-    close(
-        jax.jacfwd(lambda x: vjp(f, x, z, u))(x), jnp.einsum("i,ijk->jk", u, H)
-    )
+    z, u, v = fixed_point(*example).z, np.arange(1.0, 5.0), np.array([1.0, -1])
+
+    @jax.jit
+    def derivatives(x):
+        return (
+            jax.jacfwd(jax.jacfwd(unroll(example)))(x),
+            jax.jacfwd(lambda x: jacobian(f, x, z))(x),
+            jax.jacrev(lambda x: jvp(f, x, z, v))(x),
+            jax.jacfwd(lambda x: vjp(f, x, z, u))(x),
+        )
+
+    H, of_jacobian, of_jvp, of_vjp = derivatives(x)
+    close(of_jacobian, H)
+    close(of_jvp, np.einsum("ijk,j->ik", H, v))
+    close(of_vjp, np.einsum("i,ijk->jk", u, H))
 
 
 def test_products_with_a_tree(close):
     example = models.random_layer(5)
-    f, x, _ = example
-    z = fixed_point(*example).z
+    f, x, z0 = example
     tree = {"a": x[:1], "b": (x[1:],)}
     g = lambda t, z: f(jnp.concatenate([t["a"], t["b"][0]]), z)
-    S = jacobian(f, x, z)
-    close(jvp(g, tree, z, tree), S @ x)
-    close(vjp(g, tree, z, z), {"a": (z @ S)[:1], "b": ((z @ S)[1:],)})
+
+    @jax.jit
+    def products(x, tree):
+        z = fixed_point(f, x, z0).z
+        S = jacobian(f, x, z)
+        return jvp(g, tree, z, tree), vjp(g, tree, z, z), S @ x, z @ S
+
+    forward, backward, Sx, zS = products(x, tree)
+    close(forward, Sx)
+    close(backward, {"a": zS[:1], "b": (zS[1:],)})
 
 
 def test_batches_by_vmap(close):
     f, x, z0 = models.random_layer(6)
     xs = jnp.stack([x, -x, 0.5 * x])
-    zs = jax.vmap(lambda x: fixed_point(f, x, z0).z)(xs)
-    batch = jax.vmap(lambda x, z: jacobian(f, x, z))(xs, zs)
+    zs = jax.jit(jax.vmap(lambda x: fixed_point(f, x, z0).z))(xs)
+    batch = jax.jit(jax.vmap(lambda x, z: jacobian(f, x, z)))(xs, zs)
     for x, z, S in zip(xs, zs, batch, strict=True):
         close(S, jacobian(f, x, z))
 
 
+@by_weights
+def order(f, x, z0, z, v):
+    equilibrium = lambda x: fixed_point(f, x, z0).z
+    return slopes(*taylor_remainders(equilibrium, x, v, [jvp(f, x, z, v)]))
+
+
 def test_slopes(case):
     (f, x, z0), z, _ = case
-    v = jnp.array([0.6, -0.3, 0.7])
-    steps, remainders = taylor_remainders(
-        lambda x: fixed_point(f, x, z0).z, x, v, [jvp(f, x, z, v)]
-    )
-    order = slopes(steps, remainders)
-    assert jnp.abs(order - jnp.array([1.0, 2.0])).max() < 0.25, order
+    found = np.asarray(order(f, x, z0, z, np.array([0.6, -0.3, 0.7])))
+    assert np.abs(found - [1, 2]).max() < 0.25, found
 
 
 def test_singular_is_nan():
