@@ -189,7 +189,7 @@ def _(S):
 def _(dense_jacobian):
     f, x, z0 = models.random_layer(11, m=4, n=3)
     z = fixed_point(f, x, z0).z
-    J, fx = jax.jacfwd(f, 1)(x, z), jax.jacfwd(f, 0)(x, z)
+    fx, J = jax.jit(jax.jacfwd(f, (0, 1)))(x, z)
     identity = jnp.eye(4)
     return judge(
         dense_jacobian(f, x, z),
@@ -250,7 +250,7 @@ def _(backward):
     f, x, z0 = models.random_layer(12, m=4, n=3)
     z = fixed_point(f, x, z0).z
     u = jnp.array([1.0, -0.5, 0.3, 2.0])
-    J, fx = jax.jacfwd(f, 1)(x, z), jax.jacfwd(f, 0)(x, z)
+    fx, J = jax.jit(jax.jacfwd(f, (0, 1)))(x, z)
 
     def row(matrix, K):
         lam = jnp.zeros_like(u)
@@ -299,6 +299,7 @@ def _(answer):
 # Chapter 4 ----------------------------------------------------------------------------
 
 
+@partial(jax.jit, static_argnums=0)
 def mixed_terms(f, t, x, z):
     """A⁻¹ times f_tx, f_zx S_t, f_tz S and f_zz [S_t, S]."""
     f_t, f_x, f_z = (jax.jacfwd(f, i)(t, x, z) for i in range(3))
@@ -435,16 +436,24 @@ def _(second_along):
     f, x, z0 = models.random_layer(13, m=4, n=3)
     z = fixed_point(f, x, z0).z
     v, w = jnp.array([1.0, -0.5, 0.3]), jnp.array([0.2, 1.0, -1.0])
-    S, H = jacobian(f, x, z), hessian(f, x, z)
-    A = jnp.eye(4) - jax.jacfwd(f, 1)(x, z)
-    still = jax.jvp(lambda x: jax.jvp(f, (x, z), (v, S @ v))[1], (x,), (w,))[1]
+
+    @jax.jit
+    def right_and_wrong(x, z):
+        S, H = jacobian(f, x, z), hessian(f, x, z)
+        A = jnp.eye(4) - jax.jacfwd(f, 1)(x, z)
+        along_v = lambda x: jax.jvp(f, (x, z), (v, S @ v))[1]
+        still = jax.jvp(along_v, (x,), (w,))[1]
+        right = H @ w @ v
+        return right, A @ right, jnp.linalg.solve(A, still), H @ v @ v
+
+    right, unsolved, still, same = right_and_wrong(x, z)
     return judge(
         second_along(f, x, z, v, w),
-        H @ w @ v,
+        right,
         [
-            (A @ (H @ w @ v), "solve with A in the end."),
-            (jnp.linalg.solve(A, still), "z moves too: along S w."),
-            (H @ v @ v, "w does not enter."),
+            (unsolved, "solve with A in the end."),
+            (still, "z moves too: along S w."),
+            (same, "w does not enter."),
         ],
     )
 
@@ -491,7 +500,9 @@ def _(value):
 def _(contractive_gradient):
     f, x, z0 = models.random_layer(14, m=4, n=3)
     z = fixed_point(f, x, z0).z
-    want = jnp.tensordot(jacobian(f, x, z), hessian(f, x, z), 2)
+    want = jax.jit(
+        lambda x, z: jnp.tensordot(jacobian(f, x, z), hessian(f, x, z), 2)
+    )(x, z)
     return judge(
         contractive_gradient(f, x, z),
         want,
@@ -534,9 +545,14 @@ def _(both_terms):
     f, x, z0 = models.random_layer(15, m=4, n=3)
     z = fixed_point(f, x, z0).z
     loss = lambda z: jnp.sum(jnp.sin(z) * z) + jnp.prod(1 + z)
-    S = jacobian(f, x, z)
-    term_A = S.T @ jax.hessian(loss)(z) @ S
-    term_B = jnp.tensordot(jax.grad(loss)(z), hessian(f, x, z), 1)
+
+    @jax.jit
+    def terms(x, z):
+        S, H = jacobian(f, x, z), hessian(f, x, z)
+        term_A = S.T @ jax.hessian(loss)(z) @ S
+        return term_A, jnp.tensordot(jax.grad(loss)(z), H, 1)
+
+    term_A, term_B = terms(x, z)
     return judge(
         both_terms(loss, f, x, z),
         term_A + term_B,
@@ -552,7 +568,7 @@ def _(y):
         return f"y should have shape (5,), and has {y.shape}."
     z = fixed_point(f, x, z0).z
     fit = lambda x, z: jnp.sum((z - y) ** 2) / 2
-    H = loss_hessian(fit, f, x, z)
+    H = jax.jit(partial(loss_hessian, fit, f))(x, z)
     low = float(jnp.linalg.eigvalsh(H)[0])
     return None if low < -10 else f"the smallest eigenvalue is {low:.2g}."
 
@@ -586,8 +602,8 @@ def _(answer):
 def _(product):
     f, x, z0 = models.random_layer(16, m=4, n=3)
     z, v = fixed_point(f, x, z0).z, jnp.array([1.0, -0.5, 2.0])
-    H = loss_hessian(bent_loss, f, x, z)
-    G = gauss_newton(bent_loss, f, x, z)
+    H = jax.jit(partial(loss_hessian, bent_loss, f))(x, z)
+    G = jax.jit(partial(gauss_newton, bent_loss, f))(x, z)
     return judge(
         product(bent_loss, f, x, z, v),
         H @ v,
@@ -602,7 +618,7 @@ def _(plausible):
     H = plausible(bent_loss, f, x, z)
     if H is None:
         return "it returned nothing."
-    want = loss_hessian(bent_loss, f, x, z)
+    want = jax.jit(partial(loss_hessian, bent_loss, f))(x, z)
     if jnp.shape(H) != want.shape:
         return f"the shape should be {want.shape}, and it is {jnp.shape(H)}."
     if relative_error(H, H.T) > rounding():
