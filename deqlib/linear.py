@@ -142,12 +142,14 @@ def factored(matvec, like):
     identity = jnp.eye(like.size, dtype=like.dtype)
     A = lax.stop_gradient(jax.vmap(matvec, in_axes=1, out_axes=1)(identity))
     lu = jax.scipy.linalg.lu_factor(A)
-    # Small pivots do not tell a singular matrix; its condition number does.
+    # A = I − J is known up to a rounding of I and of J. Small pivots do not tell
+    # whether that much can make it singular; the size of its inverse does.
     inverse = jax.scipy.linalg.lu_solve(lu, identity)
-    condition = jnp.linalg.norm(A, 1) * jnp.linalg.norm(inverse, 1)
-    regular = condition * _validate.tolerance(None, like.dtype) < 1
-    return lambda b, trans=0: _credible(
-        jax.scipy.linalg.lu_solve(lu, b, trans), b, regular
+    size = jnp.maximum(jnp.linalg.norm(A, 1), 1)
+    lost = _validate.tolerance(None, like.dtype) * size
+    regular = jnp.linalg.norm(inverse, 1) * lost < 1
+    return lambda b, trans=0: mark(
+        jax.scipy.linalg.lu_solve(lu, b, trans), regular
     )
 
 

@@ -145,15 +145,16 @@ def test_batches_by_vmap(close):
         close(S, jacobian(f, x, z))
 
 
-@by_weights
-def order(f, x, z0, z, v):
-    equilibrium = lambda x: fixed_point(f, x, z0).z
-    return slopes(*taylor_remainders(equilibrium, x, v, [jvp(f, x, z, v)]))
+solved = by_weights(lambda f, x, z0: fixed_point(f, x, z0).z)
+along = by_weights(jvp)
 
 
 def test_slopes(case):
     (f, x, z0), z, _ = case
-    found = np.asarray(order(f, x, z0, z, np.array([0.6, -0.3, 0.7])))
+    v = np.array([0.6, -0.3, 0.7])
+    equilibrium = lambda x: solved(f, x, z0)
+    model = [along(f, x, z, v)]
+    found = slopes(*taylor_remainders(equilibrium, x, v, model))
     assert np.abs(found - [1, 2]).max() < 0.25, found
 
 
