@@ -60,18 +60,23 @@ def _iterate(g, z0, start, step, tol, max_steps, history):
             residuals = residuals.at[k + 1].set(residual)
         return z, r, residual, residuals, memory, k + 1
 
-    r, residual = measure(z0)
-    residuals = jnp.zeros(1, z0.dtype)
-    if history:
-        residuals = (
-            jnp.full(max_steps + 1, jnp.nan, z0.dtype).at[0].set(residual)
+    @jax.jit
+    def run(z0):
+        r, residual = measure(z0)
+        residuals = jnp.zeros(1, z0.dtype)
+        if history:
+            residuals = jnp.full(max_steps + 1, jnp.nan, z0.dtype)
+            residuals = residuals.at[0].set(residual)
+        carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
+        z, _, residual, residuals, _, k = lax.while_loop(
+            unfinished, advance, carry
         )
-    carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
-    z, _, residual, residuals, _, k = lax.while_loop(unfinished, advance, carry)
-    converged = residual <= tol
-    if history:
-        residual = residuals
-    return Solution(mark(z, converged), residual, k, converged)
+        converged = residual <= tol
+        if history:
+            residual = residuals
+        return Solution(mark(z, converged), residual, k, converged)
+
+    return run(z0)
 
 
 def length(v):

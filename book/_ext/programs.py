@@ -10,7 +10,7 @@ import time
 
 import jax
 
-CHAPTER, EQUATIONS = 450, 400  # the most that one of them may compile
+CHAPTER, EQUATIONS = 300, 200  # the most that one of them may compile
 
 count = 0
 
