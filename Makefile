@@ -88,7 +88,7 @@ quick: _build/.quick
 test: $(READY) $(if $(ONLY),,_build/.quick $(BROUGHT))
 	@$(MAKE) --no-print-directory $(if $(ONLY),test-of-one,_build/.built)
 	@test -n "$(ONLY)" || { start=$$(date +%s); set -e; \
-	$(PYTEST) -n 2 --durations 10 tests $(patsubst %,--ignore %, \
+	$(PYTEST) -n 2 --dist worksteal --durations 10 tests $(patsubst %,--ignore %, \
 	  tests/test_equations.py $(QUICK)); \
 	$(PYTEST) -n 2 --dist loadfile --durations 10 $(NBVAL) book; \
 	$(call SINCE,test); }
@@ -105,7 +105,7 @@ NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser house live pdf site wo
 test32: export JAX_ENABLE_X64 := 0
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
-	$(PYTEST) -n 2 tests $(NO_PAGES); \
+	$(PYTEST) -n 2 --dist worksteal tests $(NO_PAGES); \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
 
