@@ -101,7 +101,7 @@ test-of-one: $(READY)
 	done
 
 # The same tests and notebooks in float32; pages have no precision.
-NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser house live pdf site workflows)
+NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser execute house live pdf site workflows)
 test32: export JAX_ENABLE_X64 := 0
 test32: $(READY)
 	@start=$$(date +%s); set -e; \

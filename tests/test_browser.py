@@ -134,6 +134,7 @@ def opened(browser, request):
 
 def resize(opened, width):
     opened.set_viewport_size({"width": width, "height": 800})
+    opened.mouse.move(0, 0)  # what it rests on would change its colour
 
 
 WITHOUT_MATHS = ("bibliography", "api", "building")
