@@ -100,9 +100,11 @@ test-of-one: $(READY)
 	  $(PYTEST) $(NBVAL) $$page.ipynb; \
 	done
 
-# The same tests and notebooks in float32; pages have no precision.
+# The same tests and notebooks in float32; pages have no precision. The compiler need
+# not optimise: no time is looked at here.
 NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser execute house live pdf site workflows)
 test32: export JAX_ENABLE_X64 := 0
+test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 --dist worksteal tests $(NO_PAGES); \
