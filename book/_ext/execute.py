@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -103,7 +104,7 @@ def main(part=""):
             show(path, cost)
     left = [path for path, cost in costs.items() if not cost]
     left.sort(key=lambda path: -path.stat().st_size)  # no long one comes last
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         running = {pool.submit(execute, path): path for path in left}
         for future in as_completed(running):
             path = running[future]
