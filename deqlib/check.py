@@ -38,6 +38,7 @@ def taylor_remainders(function, x, v, derivatives, steps=None):
     """Remainders of the Taylor models of function(x + h v), eq. (taylor-remainder-definition).
 
     Source: the gradient test of adjoint codes, e.g. pyadjoint's `taylor_to_dict`.
+    Computed in numpy: `function` may be compiled, this may not.
 
     Args:
         function: maps a tree x to an array.
@@ -83,7 +84,8 @@ def slopes(steps, remainders):
 
     A model with k right derivatives leaves a remainder of order k + 1. Of the slopes
     between neighbouring steps, the one at the smallest steps is taken that rounding does
-    not spoil: where the remainder is above √eps of the largest. Returns (rows,).
+    not spoil: where the remainder is above √eps of the largest. Returns (rows,), a
+    numpy array.
 
     Raises:
         ValueError: if there are fewer than two steps, or not a remainder for each.
