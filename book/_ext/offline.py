@@ -1,4 +1,4 @@
-"""What Sphinx leaves to mend: other hosts, docstring links, the role of a citation."""
+"""What Sphinx leaves to mend: other hosts, dead weight, docstring links, citations."""
 
 import importlib.util
 import re
@@ -22,11 +22,31 @@ def copy_mathjax(app, error):
             shutil.copy2(source / name, target / name)
 
 
-def strip_thebe(app, pagename, templatename, context, doctree):
+def strip_scripts(app, pagename, templatename, context, doctree):
+    """Thebe is on another host, and no page has a kernel for the state of widgets."""
     for kind in ("script_files", "css_files"):
         context[kind] = [
-            f for f in context.get(kind, []) if "thebe" not in str(f)
+            f
+            for f in context.get(kind, [])
+            if "thebe" not in str(f)
+            and "widget-state"
+            not in (getattr(f, "attributes", {}).get("type") or "")
         ]
+
+
+# Half a megabyte that blocks each page. All icons are drawn by its fonts without it.
+FONTAWESOME = re.compile(
+    r'\s*<script src="[^"]*fontawesome\.js[^"]*"></script>'
+)
+
+
+def strip_fontawesome(app, error):
+    if error or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        page.write_text(FONTAWESOME.sub("", page.read_text()))
+    for script in Path(app.outdir, "_static/scripts").glob("fontawesome.js*"):
+        script.unlink()
 
 
 def name_citations(app, pagename, templatename, context, doctree):
@@ -46,7 +66,8 @@ def link_docstrings(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("build-finished", copy_mathjax)
-    app.connect("html-page-context", strip_thebe, priority=900)
+    app.connect("build-finished", strip_fontawesome)
+    app.connect("html-page-context", strip_scripts, priority=900)
     app.connect("html-page-context", name_citations, priority=900)
     if "autodoc-process-docstring" in app.events.events:
         app.connect("autodoc-process-docstring", link_docstrings)
