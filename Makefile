@@ -48,7 +48,7 @@ book: $(READY)
 # The old pages go first: a build with warnings must not hide behind an earlier one.
 _build/.built: $(READY) $(CACHE)/.made $(PAGES) $(CODE) $(EQUATIONS) _config.yml _toc.yml
 	@start=$$(date +%s); set -e; \
-	rm -rf _build/html _build/.doctrees; \
+	rm -rf _build/html _build/.doctrees _build/notebooks; \
 	$(PYTEST) tests/test_equations.py & tests=$$!; \
 	$(BIN)/python book/_ext/execute.py || { kill $$tests; exit 1; }; \
 	wait $$tests; \
@@ -144,9 +144,10 @@ $(BROUGHT): $(READY) tests/bring.py
 	@$(BIN)/python tests/bring.py
 	@touch $@
 
-# Each chapter as in Colab, with the versions that Colab brings; see tests/colab.py.
+# The plain notebooks as in Colab, with the versions that Colab brings; see tests/colab.py.
 # The older of its runtimes: make colab COLAB=3.12
-colab:
+colab: $(READY)
+	@$(MAKE) --no-print-directory _build/.built
 	@start=$$(date +%s); python=; \
 	for p in python$(COLAB) $(HOME)/.pyenv/versions/$(COLAB).*/bin/python python3; do \
 	  $$p -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(COLAB)")' \

@@ -1,25 +1,31 @@
-"""Runs each chapter as a reader does in Colab; fails if one fails or changes a version.
+"""Runs each page with code as a reader does in Colab, in the plain edition that the build
+makes; fails if one fails or changes a version.
 
     python tests/colab.py [part of a notebook's name]
 
 The interpreter's environment plays Colab: that of `make colab`, or Colab's own image.
-Each notebook is copied alone into an empty folder and believes that it is in Colab. Its
-setup cell installs deqlib from the repository's address, for which git hands out the
-files of this folder as they stand.
+Each notebook is copied alone into an empty folder and believes that it is in Colab. The
+setup cell of the first installs deqlib from the repository's address, for which git hands
+out the files of this folder as they stand. Run to the end, the exercises are open still;
+then their solutions are pasted in, and have to pass.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "_build" / "notebooks"
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from address import address
 
@@ -66,49 +72,83 @@ def changes(before, after):
     ]
 
 
-def snapshot(folder):
-    """A repository whose only commit holds this folder's files as they stand."""
+def snapshot(folder, name):
+    """A repository whose only commit, of the given name, holds these files as they are."""
     git = ["git", "-c", "user.name=colab", "-c", "user.email=colab@localhost"]
     listed = [*git, "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-coz"]
     files = subprocess.run(
         [*listed, "--exclude-standard"], capture_output=True, check=True
     )
-    for name in filter(None, files.stdout.decode().split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((ROOT / name).read_bytes())
+    for file in filter(None, files.stdout.decode().split("\0")):
+        if (ROOT / file).exists():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes((ROOT / file).read_bytes())
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "now"]):
         subprocess.run([*git, "-C", folder, *command], check=True)
+    subprocess.run([*git, "-C", folder, "tag", name], check=True)
+
+
+def said(cells):
+    outputs = [output for cell in cells for output in cell.outputs]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def solved(notebook):
+    """A cell of code for each solution that has some."""
+    solutions = (c.source for c in notebook.cells if "<details>" in c.source)
+    codes = (re.findall(r"```python\n(.*?)```", s, re.S) for s in solutions)
+    return [
+        nbformat.v4.new_code_cell("\n".join(code)) for code in codes if code
+    ]
 
 
 def run(path, home):
-    """Run one notebook; return the figures' sliders that were moved."""
+    """Run one notebook, and say what it took."""
+    since = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(MOVE))
+    move, solutions = nbformat.v4.new_code_cell(MOVE), solved(notebook)
+    notebook.cells += [move, *solutions]
     folder = home / path.stem
     folder.mkdir()
     nbformat.write(notebook, folder / path.name)
-    NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-    ).execute()
-    said = [o.text for o in notebook.cells[-1].outputs if "text" in o]
-    return "".join(said).count("moved")
+    try:
+        NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+        ).execute()
+    except Exception as error:
+        raise SystemExit(f"{path.name} failed:\n{error}") from None
+    stubs = [
+        cell
+        for cell in notebook.cells
+        if "exercise" in cell.metadata.get("tags", [])
+    ]
+    first, right = (
+        said(stubs).count("Not yet: "),
+        said(solutions).count("Right."),
+    )
+    if not first == right == len(stubs):
+        raise SystemExit(
+            f"{path.name}: of {len(stubs)} exercises with a check {first} are open at "
+            f"first, and {right} are right with their solutions"
+        )
+    moved, took = said([move]).count("moved"), time.monotonic() - since
+    print(
+        f"{path.name}: {moved} sliders moved, {right} exercises solved, {took:.0f} s",
+        flush=True,
+    )
 
 
 def main(part=""):
-    paths = [
-        path
-        for path in sorted(ROOT.glob("book/**/*.ipynb"))
-        if part in path.name and '"setup"' in path.read_text()
-    ]
-    assert paths, f"no notebook is named like {part!r}"
+    paths = [p for p in NOTEBOOKS.glob("**/*.ipynb") if part in p.name]
+    assert paths, f"no notebook is named like {part!r}: was the book built?"
+    pinned = re.search(r"git\+https://[^@\s]+@(\w+)", paths[0].read_text())
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "repository").mkdir()
-        snapshot(home / "repository")
+        snapshot(home / "repository", pinned[1] if pinned else "now")
         startup = home / "ipython" / "profile_default" / "startup"
         startup.mkdir(parents=True)
         (startup / "believe.py").write_text(BELIEVE)
@@ -119,25 +159,25 @@ def main(part=""):
             "GIT_CONFIG_VALUE_0": address(),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
+        uninstall = [sys.executable, "-m", "pip", "uninstall", "-qqy"]
+        subprocess.run([*uninstall, "deqlib"], check=True)
         before = versions()
         print(
             f"Python {sys.version.split()[0]}, jax {before['jax']}, "
             f"ipywidgets {before['ipywidgets']}"
         )
-        for path in paths:
-            since = time.monotonic()
-            uninstall = [sys.executable, "-m", "pip", "uninstall", "-qqy"]
-            subprocess.run([*uninstall, "deqlib"], check=True)
-            moved = run(path, home)
-            after = versions()
-            if changed := changes(before, after):
-                raise SystemExit(f"{path.name} changed versions: {changed}")
-            assert "deqlib" in after, f"{path.name} did not bring deqlib"
-            print(
-                f"{path.name}: {moved} sliders moved, "
-                f"{time.monotonic() - since:.0f} s",
-                flush=True,
-            )
+        # All have the same setup cell. The first of them brings deqlib for the others.
+        first, *others = sorted(paths, key=lambda path: -path.stat().st_size)
+        run(first, home)
+        assert "deqlib" in versions(), f"{first.name} did not bring deqlib"
+        with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+            running = [pool.submit(run, path, home) for path in others]
+            for done in as_completed(running):
+                if done.exception():
+                    pool.shutdown(cancel_futures=True)
+                    raise done.exception()
+        if changed := changes(before, versions()):
+            raise SystemExit(f"a notebook changed versions: {changed}")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def test_page_is_whole_and_asks_no_other_host(opened):
         }).map(one => one.id || one.textContent)""",
     )
     assert not clipped
+    unknown = opened.locator("[data-mjx-error], mjx-mtext[style*='red']")
+    assert not unknown.all_inner_texts()
     assert not opened.troubles
 
 
@@ -170,7 +172,7 @@ def test_served_page_asks_no_other_host_and_its_buttons_work(
             path = address().removeprefix("https://github.com/")
             assert colab.get_attribute("href") == (
                 "https://colab.research.google.com/github/"
-                f"{path}/blob/main/book/{page}.ipynb"
+                f"{path}/blob/colab/book/{page}.ipynb"
             )
             source = f"a[href$='{page}.ipynb'][href^='../_sources']"
             link = opened.locator(source).first.get_attribute("href")
@@ -283,7 +285,9 @@ def test_axe_finds_nothing_but_the_themes_own(opened):
     only = {"resultTypes": ["violations"]}  # what passes need not be described
     for mode in ("dark", "light"):
         opened.evaluate(theme, mode)
-        opened.wait_for_timeout(500)  # colours change gradually
+        opened.evaluate(  # colours change gradually
+            "Promise.allSettled(document.getAnimations().map(a => a.finished)).then(() => 0)"
+        )
         found = Axe().run(opened, options=only).response["violations"]
         ours = {
             f["id"]: [

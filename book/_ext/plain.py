@@ -1,0 +1,235 @@
+"""The plain edition: the pages with code as notebooks that Colab and Jupyter can show.
+
+Neither of them knows MyST. When a page is written, Sphinx has settled its numbers,
+references and citations, so the notebook is made from Sphinx's document: prose as
+Markdown, what has a frame as a block quote, an exercise as a heading. Code cells are those
+of the source, with their plotting folded. Solutions go to the end, where no run meets
+them. The notebooks lie in _build/notebooks, and behind the page's download button.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import urljoin
+
+import nbformat
+from address import ROOT
+from docutils import nodes
+from nbformat.v4 import new_markdown_cell
+from sphinx_exercise.nodes import exercise_enumerable_node, solution_node
+from sphinx_markdown_builder.contexts import (
+    IndentContext,
+    SubContextParams,
+    TitleContext,
+)
+from sphinx_markdown_builder.translator import MarkdownTranslator
+from sphinx_proof.nodes import proof_node, theorem_node
+
+FIRST = (
+    "*This notebook is a page of a book. [Read it on the web]({}), where its figures move "
+    "without Python, or run it here.*"
+)
+SOLUTIONS = (
+    "## Solutions\n\nOne opens when you click on it. Its code is not run with the notebook, "
+    "so that your own answers stay."
+)
+
+
+class Markdown(MarkdownTranslator):
+    """The library's translator, with TeX that needs no page around it."""
+
+    def visit_title(self, node):
+        self._push_context(TitleContext(node["level"]))
+
+    def depart_title(self, node):
+        self._pop_context()
+
+    def visit_math_block(self, node):
+        tex = node.astext().strip()
+        if node.get("label"):
+            tex += rf" \tag{{{number(self.builder, 'displaymath', node)}}}"
+        self.add(f"$$\n{tex}\n$$", prefix_eol=2, suffix_eol=2)
+        raise nodes.SkipNode
+
+    def visit_block_quote(self, node):
+        frame = IndentContext("> ", empty=True, params=SubContextParams(2, 2))
+        self._push_context(frame)
+
+    def depart_block_quote(self, node):
+        self._pop_context()
+
+    def visit_target(self, node):
+        raise nodes.SkipNode
+
+    visit_raw = visit_target
+
+    def _fetch_ref_uri(self, node):
+        page = address_of(self.builder, self.builder.current_docname)
+        return urljoin(page, node.get("refuri") or "#" + node["refid"])
+
+
+def address_of(builder, docname):
+    return urljoin(builder.config.html_baseurl, builder.get_target_uri(docname))
+
+
+def number(builder, kind, node):
+    """4.8, as the page has it."""
+    return ".".join(map(str, builder.fignumbers[kind][node["ids"][0]]))
+
+
+def markdown(builder, doctree, content):
+    document = doctree.copy()
+    document += content
+    writer = Markdown(document, builder)
+    document.walkabout(writer)
+    return writer.astext().strip()
+
+
+def framed(content, title=()):
+    """A block quote. Jupyter would read a `>` within a formula as a part of it."""
+    quote = nodes.block_quote("", *content)
+    if title:
+        quote.insert(0, nodes.paragraph("", "", nodes.strong("", "", *title)))
+    for math in quote.findall(nodes.math_block):
+        math[:] = [nodes.Text(" ".join(math.astext().split()))]
+    return quote
+
+
+def titled(node, words=""):
+    """`words`, then the title in brackets that `node` begins with, and the rest."""
+    title, *rest = node.children
+    return [nodes.Text(words), *title.children], rest
+
+
+def blocks(builder, node, level=1):
+    """The document one block after the other, in terms that Markdown has."""
+    for child in node.children:
+        if isinstance(child, nodes.section):
+            yield from blocks(builder, child, level + 1)
+        elif isinstance(child, nodes.title):
+            child["level"] = level - 1
+            if level == 2 and (chapter := builder.secnumbers.get("")):
+                child.insert(0, nodes.Text(f"{chapter[0]}. "))
+            yield child
+        elif isinstance(child, exercise_enumerable_node):
+            words = f"Exercise {number(builder, 'exercise', child)}"
+            title, rest = titled(child, words)
+            yield nodes.title("", "", *title, level=3)
+            yield from unwrapped(rest)
+        elif isinstance(child, theorem_node):
+            words = f"Theorem {number(builder, 'theorem', child)}"
+            title, rest = titled(child, words)
+            yield framed(unwrapped(rest), title)
+        elif isinstance(child, proof_node):
+            yield framed(unwrapped(child.children))
+        elif isinstance(child, nodes.admonition):
+            title, rest = titled(child)
+            yield framed(rest, title)
+        else:
+            yield child
+
+
+def unwrapped(content):
+    """Without the sections and frames that have no title of their own."""
+    for child in content:
+        if isinstance(child, nodes.section | nodes.admonition):
+            yield from unwrapped(child.children)
+        else:
+            yield child
+
+
+def commit():
+    """That of the clone that is built; nothing outside of a clone."""
+    git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def code_cell(cell, commit):
+    """A cell of the source, folded in both if the page folds it."""
+    texts, tags = cell.metadata.pop("mystnb", {}), cell.metadata.get("tags", [])
+    if "setup" in tags and commit:
+        cell.source = re.sub(
+            r"git\+https://\S+", rf"\g<0>@{commit}", cell.source
+        )
+    if {"hide-input", "hide-cell"} & set(tags):
+        title = texts.get("code_prompt_show", "Show the code")
+        cell.source = f"#@title {title}\n{cell.source}"
+        cell.metadata |= {
+            "cellView": "form",
+            "jupyter": {"source_hidden": True},
+        }
+    return cell
+
+
+def convert(builder, doctree, source, commit):
+    """The plain notebook of a page, whose settled document is `doctree`."""
+    notebook = nbformat.read(source, as_version=4)
+    address = address_of(builder, builder.current_docname)
+    cells, text, solutions = [], [], []
+
+    def end_text():
+        if text:
+            cells.append(new_markdown_cell(markdown(builder, doctree, text)))
+            text.clear()
+
+    for block in blocks(builder, doctree.deepcopy()):
+        if isinstance(block, solution_node):
+            title, *rest = block.children
+            told = markdown(builder, doctree, unwrapped(rest))
+            solutions.append([title.astext(), told])
+        elif getattr(block, "attributes", {}).get("nb_element") == "cell_code":
+            end_text()
+            cell = notebook.cells[block["cell_index"]]
+            if {"hide-cell"} == set(cell.metadata.get("tags", [])) - {
+                "solution"
+            }:
+                solutions[-1].append(f"```python\n{cell.source}\n```")
+            else:
+                cells.append(code_cell(cell, commit))
+        else:
+            if isinstance(block, nodes.title):
+                end_text()
+            text.append(block)
+    end_text()
+    if solutions:
+        heading = new_markdown_cell(SOLUTIONS)
+        heading.metadata["jp-MarkdownHeadingCollapsed"] = True
+        cells.append(heading)
+    for title, *rest in solutions:
+        inside = "\n\n".join([f"<summary>{title}</summary>", *rest])
+        cells.append(new_markdown_cell(f"<details>\n{inside}\n\n</details>"))
+    cells[0].source = f"{FIRST.format(address)}\n\n{cells[0].source}"
+    for i, cell in enumerate(cells):
+        if cell.cell_type == "markdown":  # the same from build to build
+            cell.id = f"text-{i}"
+    notebook.cells = cells
+    return notebook
+
+
+def write(app, pagename, templatename, context, doctree):
+    source = Path(app.env.doc2path(pagename)) if doctree else Path()
+    if source.suffix == ".ipynb":
+        notebook = convert(app.builder, doctree, source, commit())
+        path = folder(app) / f"{pagename}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+
+
+def folder(app):
+    return Path(app.outdir).parent / "notebooks"
+
+
+def offer(app, error):
+    """The page's download button leads to _sources."""
+    if not error and app.builder.format == "html":
+        shutil.copytree(
+            folder(app), Path(app.outdir) / "_sources", dirs_exist_ok=True
+        )
+
+
+def setup(app):
+    app.connect("html-page-context", write)
+    app.connect("build-finished", offer)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
