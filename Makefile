@@ -102,7 +102,8 @@ test-of-one: $(READY)
 
 # The same tests and notebooks in float32; pages have no precision. The compiler need
 # not optimise: no time is looked at here.
-NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser execute house live pdf site workflows)
+NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser execute house jupyter live pdf plain \
+  site workflows)
 test32: export JAX_ENABLE_X64 := 0
 test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
