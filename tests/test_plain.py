@@ -22,6 +22,7 @@ LEFTOVERS = {
     "label of an equation": r"\$\$ *\(",
     "target": r"^\([\w-]+\)=",
     "link to a source": r"\]\((?!https://)",
+    "formula in more than one line of a quote": r"^>((?!\$\$).)*\$\$((?!\$\$).)*$",
     "script or markup": r"<(?!/?(details|summary)>)/?\w+[^>$]*>",
     "placeholder": r"%s|\bNone\b",
 }

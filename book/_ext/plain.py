@@ -49,7 +49,10 @@ class Markdown(MarkdownTranslator):
         tex = node.astext().strip()
         if node.get("label"):
             tex += rf" \tag{{{number(self.builder, 'displaymath', node)}}}"
-        self.add(f"$$\n{tex}\n$$", prefix_eol=2, suffix_eol=2)
+        # Within a block quote Jupyter takes a `>` between the dollars for a part of it.
+        end = "" if node.get("framed") else "\n"
+        tex = tex if end else " ".join(tex.split())
+        self.add(f"$${end}{tex}{end}$$", prefix_eol=2, suffix_eol=2)
         raise nodes.SkipNode
 
     def visit_block_quote(self, node):
@@ -87,12 +90,11 @@ def markdown(builder, doctree, content):
 
 
 def framed(content, title=()):
-    """A block quote. Jupyter would read a `>` within a formula as a part of it."""
     quote = nodes.block_quote("", *content)
     if title:
         quote.insert(0, nodes.paragraph("", "", nodes.strong("", "", *title)))
     for math in quote.findall(nodes.math_block):
-        math[:] = [nodes.Text(" ".join(math.astext().split()))]
+        math["framed"] = True
     return quote
 
 
