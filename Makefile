@@ -16,7 +16,8 @@ BROUGHT := $(VENV)/.brought
 PDF := differentiating-equilibria.pdf
 COLAB ?= 3.13
 TWIN := $(VENV)-colab-$(COLAB)
-CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*.mplstyle)
+CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*/*.py \
+  deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
 NOTEBOOKS := $(filter %.ipynb,$(PAGES))
 EQUATIONS := $(addprefix tests/,test_equations.py equation.py second.py conftest.py)

@@ -1,14 +1,11 @@
-"""The notebooks keep the form of a chapter, and their exercises can be solved."""
+"""The notebooks keep the form of a chapter."""
 
 import sys
 
-import jax.numpy as jnp
 import nbformat
 import pytest
 from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
-
-from deqlib.notebook import exercises
 
 NOTEBOOKS = sorted(ROOT.glob("book/**/*.ipynb"))
 CHAPTERS = [p for p in NOTEBOOKS if "appendices" not in p.parts]
@@ -65,21 +62,23 @@ def test_evidence_is_stored_and_nothing_else(path):
 
 
 @every_notebook
-def test_setup_cell_is_the_same_everywhere(path):
+def test_setup_is_the_same_everywhere(path):
+    """One folded cell brings deqlib, in the same way on each page, and then imports."""
     first = code(path)[0]
-    assert first.metadata.tags == ["setup", "hide-cell"]
-    assert first.source == code(NOTEBOOKS[0])[0].source
-    assert "%pip install --quiet --no-deps git+https://" in first.source
+    assert first.metadata.tags == ["setup", "imports", "hide-cell"]
+    setup, imports = first.source.split("\nsetup()\n\n")
+    assert setup == code(NOTEBOOKS[0])[0].source.split("\nsetup()\n\n")[0]
+    assert "%pip install --quiet --no-deps git+https://" in setup
+    assert "\nfrom deqlib" in imports
 
 
 @every_notebook
 def test_cells_are_short(path):
     for cell in code(path):
-        if "hide-input" not in cell.metadata.get("tags", []):
+        if not {"hide-input", "setup"} & set(cell.metadata.get("tags", [])):
             lines = cell.source.splitlines()
             assert len(lines) <= 25, cell.source
-            if "setup" not in cell.metadata.get("tags", []):
-                assert max(map(len, lines)) <= 80, cell.source
+            assert max(map(len, lines)) <= 80, cell.source
 
 
 @every_chapter
@@ -117,95 +116,6 @@ def test_figures_have_a_text_for_those_who_cannot_see_them(path):
 
 def run(source, namespace):
     exec(TransformerManager().transform_cell(source), namespace)
-
-
-def exercise_cells(path):
-    """(name, stub, solution) of each exercise with a check."""
-    stubs, solutions = code(path, "exercise"), code(path, "solution")
-    assert len(stubs) == len(solutions) >= 3
-    for stub, solution in zip(stubs, solutions, strict=True):
-        name = stub.source.split('check("')[1].split('"')[0]
-        yield name, stub.source, solution.source
-
-
-@pytest.mark.parametrize(
-    "path, name, stub, solution",
-    [(path, *cells) for path in CHAPTERS for cells in exercise_cells(path)],
-    ids=lambda value: (
-        value if isinstance(value, str) and len(value) < 30 else ""
-    ),
-)
-def test_solutions_pass_and_stubs_fail(path, name, stub, solution, capsys):
-    namespace = {}
-    run(code(path, "imports")[0].source, namespace)
-    capsys.readouterr()
-    run(stub, namespace)
-    assert capsys.readouterr().out.startswith("Not yet: ")
-    assert f'check("{name}"' in solution
-    run(solution, namespace)
-    assert capsys.readouterr().out == "Right.\n"
-
-
-def test_every_check_belongs_to_an_exercise():
-    used = [name for path in CHAPTERS for name, *_ in exercise_cells(path)]
-    assert sorted(used) == sorted(exercises.CHECKS)
-
-
-HINTS = {
-    "introduction-implicit": (1 / 3, "the second z"),
-    "introduction-shapes": (15, "makes a row"),
-    "introduction-directional": (lambda g, x, v: g(x), "value first"),
-    "introduction-rounding": (0.1, "go smaller"),
-    "layers-steps": (131, "a little too large"),
-    "layers-damped": (
-        (lambda g, a: lambda z: a * z + (1 - a) * g(z), 0.3),
-        "belongs to",
-    ),
-    "layers-growth": (jnp.eye(2) * 0.4, "after three steps"),
-    "jacobian-cell": ([2.0, 1.0], "solve with A"),
-    "jacobian-dense": (lambda f, x, z: jnp.zeros((3, 4)), "shape should be"),
-    "jacobian-singular": (jnp.full((2, 2), 0.1), "A is regular"),
-    "backward-row": (([1.0, 0.0], 1), "without the transpose"),
-    "backward-truncated": (lambda f, x, z, u, K: jnp.zeros(3), "with K = 1"),
-    "backward-uphill": ((jnp.zeros((2, 2)), jnp.ones(2)), "downhill"),
-    "slope-halves": (4, "one of the two terms"),
-    "slope-gradient": (lambda f, t, x, z, u: jnp.zeros(2), "shape should be"),
-    "slope-blind": (lambda t, x, z: t * x + z / 2, "is not zero"),
-    "hessian-twice": (8, "counts twice"),
-    "hessian-directions": (lambda f, x, z, v, w: jnp.zeros(3), "shape"),
-    "hessian-straight": (lambda x, z: x + z / 2, "not bent"),
-    "penalty-steep": (128, "one half"),
-    "penalty-contractive": (lambda f, x, z: jnp.zeros(2), "shape should be"),
-    "penalty-probe": (jnp.array([[1.0, 2.0], [1.0, 1.0]]), "at the columns"),
-    "loss-bend": (4, "Term A alone"),
-    "loss-terms": (lambda loss, f, x, z: jnp.zeros(2), "shape should be"),
-    "loss-saddle": (jnp.zeros(5), "the smallest eigenvalue is"),
-    "master-scalar": ((4, 48), "counts twice"),
-    "master-product": (lambda loss, f, x, z, v: jnp.zeros(2), "shape"),
-    "master-plausible": (lambda loss, f, x, z: jnp.ones((2, 2)), "shape"),
-    "mixed-partner": (2, "divide the bracket by A"),
-    "mixed-dense": (lambda f, t, x, z: jnp.zeros((3, 4)), "shape should be"),
-    "mixed-lucky": (lambda t, x, z: t + x * z / 2, "the printed formula gives"),
-}
-
-
-@pytest.mark.parametrize("name", HINTS)
-def test_wrong_answers_get_a_hint(name, capsys):
-    answer, hint = HINTS[name]
-    exercises.check(name, answer)
-    out = capsys.readouterr().out
-    assert out.startswith("Not yet: ") and hint in out
-
-
-def test_every_exercise_has_a_wrong_answer_here():
-    assert set(HINTS) == set(exercises.CHECKS)
-
-
-def test_a_check_survives_an_answer_that_raises(capsys):
-    exercises.check("jacobian-dense", lambda f, x, z: 1 / 0)
-    assert "raised ZeroDivisionError" in capsys.readouterr().out
-    with pytest.raises(KeyError, match="name: expected one of"):
-        exercises.check("no-such-exercise", 1)
 
 
 def test_the_setup_cell_tells_others_what_to_do(monkeypatch):

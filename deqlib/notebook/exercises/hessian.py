@@ -1,0 +1,60 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import fixed_point, hessian, jacobian, models
+from deqlib.check import rounding
+from deqlib.notebook.exercises.judge import (
+    array,
+    equilibrium,
+    exercise,
+    expect,
+    judge,
+)
+
+
+@exercise("hessian-twice")
+def _(value):
+    mistakes = [
+        (8.0, "the mixed term counts twice, or A is missing."),
+        (4.0, "that is z'."),
+    ]
+    judge(value, 16.0, mistakes)
+
+
+@exercise("hessian-directions")
+def _(second_along):
+    f, x, z0 = models.random_layer(13, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    v, w = jnp.array([1.0, -0.5, 0.3]), jnp.array([0.2, 1.0, -1.0])
+
+    @jax.jit
+    def right_and_wrong(x, z):
+        S, H = jacobian(f, x, z), hessian(f, x, z)
+        A = jnp.eye(4) - jax.jacfwd(f, 1)(x, z)
+        along_v = lambda x: jax.jvp(f, (x, z), (v, S @ v))[1]
+        still = jax.jvp(along_v, (x,), (w,))[1]
+        right = H @ w @ v
+        return right, A @ right, jnp.linalg.solve(A, still), H @ v @ v
+
+    right, unsolved, still, same = right_and_wrong(x, z)
+    mistakes = [
+        (unsolved, "solve with A in the end."),
+        (still, "z moves too: along S w."),
+        (same, "w does not enter."),
+    ]
+    judge(second_along(f, x, z, v, w), right, mistakes)
+
+
+@exercise("hessian-straight")
+def _(bent):
+    array(bent(0.3, 0.2), ())
+    layer = lambda x, z: jnp.stack([bent(x[0], z[0])])
+    x = jnp.array([0.3])
+    z = equilibrium(layer, x)
+    f_zz = np.abs(jax.jacfwd(jax.jacfwd(layer, 1), 1)(x, z)).max()
+    expect(f_zz > 1e-6, "f_zz is zero: the layer is not bent in z.")
+    slope = np.abs(jacobian(layer, x, z)).max()
+    expect(slope > 1e-6, "the equilibrium does not move at all.")
+    bend = float(hessian(layer, x, z)[0, 0, 0])
+    expect(abs(bend) <= rounding(), f"z'' = {bend:.2g}.")

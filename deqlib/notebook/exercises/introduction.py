@@ -1,0 +1,48 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib.notebook.exercises.judge import exercise, expect, judge
+
+
+@exercise("introduction-implicit")
+def _(slope):
+    mistakes = [
+        (1 / 3, "the second z in z³ + z = t has a derivative too."),
+        (4.0, "solve for dz/dt: you have dt/dz."),
+    ]
+    judge(slope, 0.25, mistakes)
+
+
+@exercise("introduction-shapes")
+def _(numbers):
+    if np.shape(numbers) == (2,):
+        return judge(numbers, (1, 3), [((5, 3), "u makes a row of it.")])
+    mistakes = [
+        (5, "the row is multiplied by B in the end."),
+        (15, "u makes a row of it."),
+    ]
+    judge(numbers, 3, mistakes)
+
+
+@exercise("introduction-directional")
+def _(directional):
+    g = lambda x: jnp.stack([x[0] * x[1], jnp.sin(x[0]), x[1] ** 2])
+    x, v = jnp.array([0.5, 2.0]), jnp.array([1.0, -1.0])
+    mistakes = [(g(x), "jvp returns the value first, then the derivative.")]
+    got = directional(g, x, v)
+    pair = isinstance(got, tuple)
+    expect(
+        not pair,
+        "jvp returns a pair: the value, then the derivative. Take that.",
+    )
+    judge(got, jax.jacfwd(g)(x) @ v, mistakes)
+
+
+@exercise("introduction-rounding")
+def _(h):
+    expect(h > 0, "h has to be positive.")
+    left = (1 + math.sin(h)) - 1
+    expect(left == 0, f"1 + sin(h) is still {1 + math.sin(h)!r}: go smaller.")

@@ -1,0 +1,154 @@
+"""What all checks share: an answer is right, or gets a hint.
+
+A check demands with `expect` what has to hold. Said that way round, nothing that is not a
+number passes.
+"""
+
+import linecache
+import traceback
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import newton, picard
+from deqlib.check import relative_error, rounding
+
+CHECKS: dict = {}
+
+
+class Hint(Exception):
+    """Why an answer is not right."""
+
+
+def check(name, answer):
+    """Print and return whether `answer` solves the exercise `name`; if not, give a hint.
+
+    Raises KeyError for an unknown exercise.
+
+    >>> check("introduction-implicit", 1 / 4)
+    Right.
+    True
+    """
+    if name not in CHECKS:
+        raise KeyError(f"name: expected one of {sorted(CHECKS)}, got {name!r}")
+    try:
+        answered(answer)
+        CHECKS[name](answer)
+    except Hint as hint:
+        print(f"Not yet: {hint}")
+        return False
+    except Exception as error:
+        where = place(error)
+        print(f"Not yet: it raised {type(error).__name__}: {error}{where}")
+        return False
+    print("Right.")
+    return True
+
+
+def exercise(name):
+    """Register a check: a function of the answer that raises a Hint unless it is right."""
+
+    def register(function):
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+def answered(answer):
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    missing = [part is ... or part is None for part in parts]
+    expect(not all(missing), "nothing to check yet.")
+    if any(missing):
+        raise Hint(
+            f"part {missing.index(True) + 1} of the answer is still missing."
+        )
+
+
+def place(error):
+    """The last line of the reader's own code on the way to the error."""
+    library = str(Path(__file__).parents[2]), "site-packages", "dist-packages"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not any(part in frame.filename for part in library):
+            line = linecache.getline(frame.filename, frame.lineno or 0).strip()
+            return f"\n    line {frame.lineno}: {line}".rstrip(": ")
+    return ""
+
+
+def expect(holds, hint):
+    if not holds:
+        raise Hint(hint)
+
+
+def array(answer, shape=None, name="the answer"):
+    """The answer as a finite array of that shape. Axes of length one don't matter."""
+    expect(answer is not None and answer is not ..., "it returned nothing.")
+    got = np.asarray(answer, float)
+    if shape is not None:
+        expect(
+            squeezed(got.shape) == squeezed(shape),
+            f"{name} should have shape {tuple(shape)}, and has {got.shape}.",
+        )
+        got = got.reshape(shape)
+    expect(np.isfinite(got).all(), f"{name} is not finite.")
+    return got
+
+
+def squeezed(shape):
+    return tuple(size for size in shape if size != 1)
+
+
+def judge(got, want, mistakes=()):
+    """Demand that `got` equals `want`. Otherwise the hint is that of the first mistake
+    that it equals; or tells how far it is."""
+    want = np.asarray(want, float)
+    if isinstance(got, tuple) and len(got) == 2 and want.shape[:1] != (2,):
+        parts = [np.shape(part) == want.shape for part in got]
+        expect(
+            not any(parts),
+            f"it is a pair; give its {('first', 'second')[parts[-1]]} part alone.",
+        )
+    got = array(got, want.shape)
+    error = relative_error(got, want)
+    if error <= rounding():
+        return
+    known = [(np.asarray(wrong, float), hint) for wrong, hint in mistakes]
+    known += [
+        (-want, "the sign is the wrong one."),
+        (want.T, "that is the transpose."),
+    ]
+    for wrong, hint in known:
+        same = squeezed(wrong.shape) == squeezed(got.shape)
+        expect(
+            not same or relative_error(got.reshape(wrong.shape), wrong) > 1e-3,
+            hint,
+        )
+    raise Hint(f"the relative error is {error:.1g}.")
+
+
+# Several points, so that nothing is right at one of them only.
+POINTS = np.random.default_rng(5).uniform(0.1, 0.4, (4, 2))
+STARTS = jnp.array([0.0, 0.5, 1.0, -0.5, -1.0, 2.0, -2.0, 4.0, -4.0, 8.0, -8.0])
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def from_all_starts(solver, layer, at):
+    return jax.vmap(lambda z0: solver(lambda z: layer(*at, z), z0))(
+        STARTS[:, None]
+    )
+
+
+def equilibrium(layer, *at):
+    """An equilibrium of a layer of one state, wherever a solver finds one."""
+    for solver in (newton, picard):
+        found = from_all_starts(solver, layer, at)
+        if found.converged.any():
+            return found.z[jnp.argmax(found.converged)]
+    raise Hint(f"no equilibrium was found at {numbers(*at)}.")
+
+
+def numbers(*at):
+    return ", ".join(f"{float(np.squeeze(one)):.3g}" for one in at)

@@ -1,0 +1,76 @@
+from functools import partial
+from itertools import product as every
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import (
+    adjoint,
+    fixed_point,
+    gauss_newton,
+    jacobian,
+    loss_hessian,
+    models,
+)
+from deqlib.check import relative_error, rounding
+from deqlib.notebook.exercises.judge import Hint, array, exercise, expect, judge
+
+
+def bent_loss(x, z):
+    return jnp.sum(jnp.sin(z) * z) + jnp.sum(x**3) * z[0]
+
+
+@exercise("master-scalar")
+def _(answer):
+    lam, second = answer
+    try:
+        judge(lam, 4.0, [(2.0, "divide L' by A."), (1.0, "λ is L'/A.")])
+    except Hint as hint:
+        raise Hint(f"λ: {hint}") from None
+    mistakes = [
+        (32.0, "one of the two terms is missing."),
+        (48.0, "the mixed term counts twice."),
+    ]
+    judge(second, 64.0, mistakes)
+
+
+@exercise("master-product")
+def _(product):
+    f, x, z0 = models.random_layer(16, m=4, n=3)
+    z, v = fixed_point(f, x, z0).z, jnp.array([1.0, -0.5, 2.0])
+    H = jax.jit(partial(loss_hessian, bent_loss, f))(x, z)
+    G = jax.jit(partial(gauss_newton, bent_loss, f))(x, z)
+    mistakes = [
+        (G @ v, "that is Gauss-Newton: λᵀf belongs into the Lagrangian.")
+    ]
+    judge(product(bent_loss, f, x, z, v), H @ v, mistakes)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def master_terms(loss, f, x, z):
+    """The symmetric pieces of the master formula: three of the loss, three of λᵀf."""
+    S, lam = jacobian(f, x, z), adjoint(f, x, z, jax.grad(loss, 1)(x, z))
+    pieces = []
+    for part in (loss, lambda x, z: lam @ f(x, z)):
+        (xx, xz), (_, zz) = jax.hessian(part, (0, 1))(x, z)
+        pieces += [xx, xz @ S + (xz @ S).T, S.T @ zz @ S]
+    return pieces
+
+
+@exercise("master-plausible")
+def _(plausible):
+    f, x, z0 = models.random_layer(17, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    H = array(plausible(bent_loss, f, x, z), (3, 3))
+    expect(relative_error(H, H.T) <= rounding(), "it is not symmetric.")
+    pieces = np.stack(master_terms(bent_loss, f, x, z))
+    whole = pieces.sum(0)
+    expect(relative_error(H, whole) > 1e-3, "that is the Hessian itself.")
+    # Each piece is there or not; of a mixed one, half is left when one side is dropped.
+    counts = every(*[(0, 1), (0, 0.5, 1), (0, 1)] * 2)
+    sums = [np.tensordot(count, pieces, 1) for count in counts if any(count)]
+    expect(
+        any(relative_error(H, one) <= rounding() for one in sums),
+        "it is not the formula with terms left out: each that stays comes once.",
+    )

@@ -1,0 +1,37 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import fixed_point, hessian, jacobian, models
+from deqlib.check import rounding
+from deqlib.notebook.exercises.judge import array, exercise, expect, judge
+
+
+@exercise("penalty-steep")
+def _(value):
+    mistakes = [
+        (128.0, "the penalty carries a factor of one half."),
+        (16.0, "that is z''; multiply by S."),
+        (8.0, "the penalty's value is S²/2; differentiate it."),
+    ]
+    judge(value, 64.0, mistakes)
+
+
+@exercise("penalty-contractive")
+def _(contractive_gradient):
+    f, x, z0 = models.random_layer(14, m=4, n=3)
+    z = fixed_point(f, x, z0).z
+    want = jax.jit(
+        lambda x, z: jnp.tensordot(jacobian(f, x, z), hessian(f, x, z), 2)
+    )(x, z)
+    mistakes = [(2 * want, "the penalty carries a factor of one half.")]
+    judge(contractive_gradient(f, x, z), want, mistakes)
+
+
+@exercise("penalty-probe")
+def _(J):
+    J = array(J, (2, 2), "J")
+    expect((J != 0).all(), "J should have no zero entry.")
+    least = min(np.sum((J @ [1, 1]) ** 2), np.sum((J @ [1, -1]) ** 2))
+    hint = f"the smallest probe gives {least:.2g}: look at the columns."
+    expect(least <= rounding() * np.sum(J**2), hint)
