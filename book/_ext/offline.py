@@ -5,6 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
+from docutils import nodes
+from sphinx_exercise.nodes import solution_node
+
 MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
 
 
@@ -57,6 +60,18 @@ def name_citations(app, pagename, templatename, context, doctree):
         )
 
 
+def fold_solutions(app, doctree):
+    """A solution's code lies in the fold of its text, not in a fold of its own."""
+    for solution in list(doctree.findall(solution_node)):
+        following = solution.next_node(descend=False, siblings=True)
+        if isinstance(following, nodes.container) and following.get(
+            "hide_mode"
+        ):
+            following.parent.remove(following)
+            del following["hide_mode"]
+            solution += following
+
+
 def link_docstrings(app, what, name, obj, options, lines):
     """`eq. (label)` in a docstring becomes a link to the equation of the book."""
     lines[:] = [
@@ -67,6 +82,7 @@ def link_docstrings(app, what, name, obj, options, lines):
 def setup(app):
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", strip_fontawesome)
+    app.connect("doctree-read", fold_solutions)
     app.connect("html-page-context", strip_scripts, priority=900)
     app.connect("html-page-context", name_citations, priority=900)
     if "autodoc-process-docstring" in app.events.events:

@@ -141,6 +141,10 @@ def unwrapped(content):
             yield child
 
 
+def is_code(node):
+    return getattr(node, "attributes", {}).get("nb_element") == "cell_code"
+
+
 def commit():
     """That of the clone that is built; nothing outside of a clone."""
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
@@ -179,17 +183,18 @@ def convert(builder, doctree, source, commit):
     for block in blocks(builder, doctree.deepcopy()):
         if isinstance(block, solution_node):
             title, *rest = block.children
-            told = markdown(builder, doctree, unwrapped(rest))
-            solutions.append([title.astext(), told])
-        elif getattr(block, "attributes", {}).get("nb_element") == "cell_code":
+            told = [one for one in rest if not is_code(one)]
+            parts = [
+                title.astext(),
+                markdown(builder, doctree, unwrapped(told)),
+            ]
+            for one in filter(is_code, rest):
+                code = notebook.cells[one["cell_index"]].source
+                parts.append(f"```python\n{code}\n```")
+            solutions.append(parts)
+        elif is_code(block):
             end_text()
-            cell = notebook.cells[block["cell_index"]]
-            if {"hide-cell"} == set(cell.metadata.get("tags", [])) - {
-                "solution"
-            }:
-                solutions[-1].append(f"```python\n{cell.source}\n```")
-            else:
-                cells.append(code_cell(cell, commit))
+            cells.append(code_cell(notebook.cells[block["cell_index"]], commit))
         else:
             if isinstance(block, nodes.title):
                 end_text()
