@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import gzip
 import http.server
+import re
 import statistics
 import threading
 from urllib.parse import urljoin, urlsplit
@@ -85,12 +87,15 @@ def tab(browser, url, wait=True, mode="light", **options):
         **{"viewport": {"width": 1280, "height": 900}} | options
     )
     context.set_default_timeout(20_000)
-    if options.get("java_script_enabled", True):
+    if mode and options.get("java_script_enabled", True):
         context.add_init_script(f"localStorage.setItem('mode', '{mode}')")
     page = context.new_page()
-    page.troubles = []
+    page.troubles, page.asked = [], set()
     note = page.troubles.append
     ours = urlsplit(url).netloc
+    page.on(
+        "request", lambda request: page.asked.add(urlsplit(request.url).path)
+    )
     page.on(
         "request",
         lambda request: (
@@ -156,6 +161,20 @@ def test_page_is_whole_and_asks_no_other_host(opened):
         }).map(one => one.id || one.textContent)""",
     )
     assert not clipped
+    cut = opened.eval_on_selector_all(
+        "div.cell_output pre",
+        "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => "
+        "one.textContent)",
+    )
+    assert not cut
+    alone = opened.eval_on_selector_all(
+        "span.math",
+        """all => all.filter(one => one.nextSibling?.nodeType === Node.TEXT_NODE
+          && /^[.,;:!?)]/.test(one.nextSibling.data)
+          && getComputedStyle(one.parentElement).whiteSpace !== "nowrap"
+        ).map(one => one.textContent)""",
+    )
+    assert not alone, "a line may begin with what belongs to a formula"
     unknown = opened.locator("[data-mjx-error], mjx-mtext[style*='red']")
     assert not unknown.all_inner_texts()
     assert not opened.troubles
@@ -167,6 +186,9 @@ def test_served_page_asks_no_other_host_and_its_buttons_work(
 ):
     with tab(browser, f"{served}book/{page}.html") as opened:
         assert not opened.troubles
+        files = [HTML / path.removeprefix(PREFIX) for path in opened.asked]
+        weight = sum(len(gzip.compress(file.read_bytes(), 6)) for file in files)
+        assert weight < 600_000, f"{weight / 1000:.0f} kB, gzipped"
         if page in CHAPTERS:
             colab = opened.locator("a[href*='colab.research.google.com']").first
             path = address().removeprefix("https://github.com/")
@@ -365,6 +387,18 @@ def test_figures_keep_to_the_mode(browser, mode):
                 "rgba(0, 0, 0, 0)",
             ]
             assert (style == dark) == (mode == "dark"), style
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_without_a_choice_the_mode_is_the_systems(browser, mode):
+    url = (HTML / "book/appendices/notation.html").as_uri()
+    with tab(browser, url, mode=None, color_scheme=mode) as opened:
+        body = opened.locator("body")
+        colour = body.evaluate("one => getComputedStyle(one).backgroundColor")
+        brightness = sum(map(int, re.findall(r"\d+", colour)[:3]))
+        assert (brightness < 300) == (mode == "dark"), colour
+        logo = opened.locator(".navbar-brand img:visible").bounding_box()
+        assert 0 < logo["height"] <= 100
 
 
 def test_an_unknown_address_leads_back_to_the_book(browser, served):

@@ -112,6 +112,9 @@ def test_figures_have_a_text_for_those_who_cannot_see_them(path):
                 cell.metadata.mystnb.image.alt
                 and cell.metadata.mystnb.figure.caption
             )
+            # A black line is white in the dark.
+            for word in ("black", "white"):
+                assert word not in cell.metadata.mystnb.figure.caption
 
 
 def run(source, namespace):

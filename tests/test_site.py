@@ -6,12 +6,14 @@ import re
 import time
 from functools import cache
 from html.parser import HTMLParser
+from importlib.metadata import version
 from urllib.parse import unquote, urlsplit
 
 import execute
 import matplotlib.pyplot as plt
 import programs
 import pytest
+import yaml
 from address import address
 from address import pages as published
 from conftest import ROOT
@@ -197,3 +199,41 @@ def test_executed_pages_show_no_error(pages):
             "NotImplementedError",
         ):
             assert sign not in text, page
+
+
+def test_the_address_that_is_shared_has_a_title_and_a_card():
+    index = (HTML / "index.html").read_text()
+    assert "<title>Differentiating Equilibria</title>" in index
+    first = published(address()) + "book/introduction.html"
+    assert f'<link rel="canonical" href="{first}">' in index
+    for card in ("og:title", "og:description", "og:image", "twitter:card"):
+        assert f'"{card}"' in index
+    assert (HTML / re.search(r'og:image" content="([^"]+)', index)[1].removeprefix(
+        published(address()))).exists()  # fmt: skip
+    sitemap = (HTML / "sitemap.xml").read_text()
+    listed = re.findall(r"<loc>(.*?)</loc>", sitemap)
+    assert set(listed) == {
+        f"{published(address())}book/{page.relative_to(HTML / 'book')}"
+        for page in (HTML / "book").rglob("*.html")
+    }
+
+
+def test_the_foot_of_a_page():
+    page = (HTML / "book/04_mixed_hessian.html").read_text()
+    foot = re.search(r'<div class="extra_footer">(.*?)</div>', page, re.S)[1]
+    assert "differentiating-equilibria.pdf" in foot
+    assert f"deqlib {version('deqlib')}" in foot and "Last updated" in page
+    form = re.search(r"issues/new\?template=([\w.]+)&page=([\w/]+)", foot)
+    assert form[2] == "book/04_mixed_hessian"
+    fields = yaml.safe_load(
+        (ROOT / ".github/ISSUE_TEMPLATE" / form[1]).read_text()
+    )
+    assert "page" in [field.get("id") for field in fields["body"]]
+
+
+def test_equations_of_appendices_have_numbers_of_their_own():
+    numbers = []
+    for page in ("matrix_calculus", "notation"):
+        html = (HTML / f"book/appendices/{page}.html").read_text()
+        numbers += re.findall(r'<span class="eqno">\(([\w.]+)\)', html)
+    assert numbers == [f"A.{k}" for k in range(1, len(numbers) + 1)] and numbers

@@ -7,8 +7,9 @@ the address of the published pages follows from it, as GitHub Pages has it.
 
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import nbformat
 
@@ -30,17 +31,21 @@ def pages(url):
 
 
 def restamp(url):
-    if not ADDRESS.fullmatch(url):
+    """Another address for the book, in all places where it stands, and for nothing else."""
+    if not ADDRESS.fullmatch(url) or url.endswith(".git"):
         raise SystemExit(
             f"URL: expected https://github.com/owner/name, got {url}"
         )
+    old = re.compile(re.escape(address()) + r"(?![\w.-]*\w)")
+    site = pages(address())
+    new = lambda text: old.sub(url, text).replace(site, pages(url))
     texts = [CONFIG, ROOT / "pyproject.toml", ROOT / "CITATION.cff"]
     for path in [*texts, *ROOT.glob("*.md")]:
-        path.write_text(ADDRESS.sub(url, path.read_text()))
+        path.write_text(new(path.read_text()))
     for path in ROOT.glob("book/**/*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
-            cell.source = ADDRESS.sub(url, cell.source)
+            cell.source = new(cell.source)
         nbformat.write(notebook, path)
 
 
@@ -52,8 +57,69 @@ def settings(app, config):
     config.notfound_context = lost | {"body": lost["body"].format(home=home)}
 
 
+FOOT = (
+    '<a href="{site}differentiating-equilibria.pdf">The book as PDF</a> · '
+    'deqlib {version} · <a href="{url}#citing">How to cite</a> · '
+    '<a href="{url}/issues/new?template=mistake.yml&page={page}">'
+    "Report a mistake on this page</a>"
+)
+
+
+def foot(app, pagename, templatename, context, doctree):
+    context["theme_extra_footer"] = FOOT.format(
+        site=app.config.html_baseurl,
+        version=version("deqlib"),
+        url=app.config.html_theme_options["repository_url"],
+        page=quote(pagename),
+    )
+
+
+INDEX = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<link rel="canonical" href="{first}">
+{cards}
+<meta http-equiv="refresh" content="0; url={page}">
+</head>
+<body><a href="{page}">{title}</a></body>
+</html>
+"""
+
+
+def write_index(app, error):
+    """The address that people share has the first page's title and card; and a sitemap."""
+    if error or app.builder.format != "html":
+        return
+    out, site = Path(app.outdir), app.config.html_baseurl
+    page = app.builder.get_target_uri(app.config.root_doc)
+    cards = re.findall(
+        r'<meta (?:property="og|name="(?:twitter|description)).*?/>',
+        (out / page).read_text(),
+    )
+    index = INDEX.format(
+        title=app.config.project,
+        first=site + page,
+        page=page,
+        cards="\n".join(cards),
+    )
+    (out / "index.html").write_text(index)
+    urls = [
+        site + app.builder.get_target_uri(n) for n in sorted(app.env.found_docs)
+    ]
+    listed = "".join(f"<url><loc>{url}</loc></url>\n" for url in urls)
+    (out / "sitemap.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n'
+        f"{listed}</urlset>\n"
+    )
+
+
 def setup(app):
     app.connect("config-inited", settings, priority=0)
+    app.connect("html-page-context", foot, priority=900)
+    app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -1,14 +1,18 @@
-"""What Sphinx leaves to mend: other hosts, dead weight, docstring links, citations."""
+"""Pages that ask no other host for anything, and weigh little."""
 
 import importlib.util
 import re
 import shutil
 from pathlib import Path
 
-from docutils import nodes
-from sphinx_exercise.nodes import solution_node
+from fontTools import subset
 
 MATHJAX = ["tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2"]
+# Half a megabyte that blocks each page. All icons are drawn by its fonts without it.
+FONTAWESOME = re.compile(
+    r'\s*<script src="[^"]*fontawesome\.js[^"]*"></script>'
+)
+ICON = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\(\w+)"\}')
 
 
 def copy_mathjax(app, error):
@@ -25,66 +29,57 @@ def copy_mathjax(app, error):
             shutil.copy2(source / name, target / name)
 
 
+# Thebe is on another host; no page uses the components of sphinx-design, or has a kernel
+# for the state of widgets.
+UNUSED = ("thebe", "sphinx-design", "design-tabs", "widget-state")
+
+
 def strip_scripts(app, pagename, templatename, context, doctree):
-    """Thebe is on another host, and no page has a kernel for the state of widgets."""
     for kind in ("script_files", "css_files"):
         context[kind] = [
-            f
-            for f in context.get(kind, [])
-            if "thebe" not in str(f)
-            and "widget-state"
-            not in (getattr(f, "attributes", {}).get("type") or "")
+            file
+            for file in context.get(kind, [])
+            if not any(name in f"{file}{vars(file)}" for name in UNUSED)
         ]
 
 
-# Half a megabyte that blocks each page. All icons are drawn by its fonts without it.
-FONTAWESOME = re.compile(
-    r'\s*<script src="[^"]*fontawesome\.js[^"]*"></script>'
-)
-
-
-def strip_fontawesome(app, error):
+def lighten(app, error):
+    """Font Awesome without its script, and with the styles and glyphs of those icons
+    alone that are used."""
     if error or app.builder.format != "html":
         return
+    static = Path(app.outdir) / "_static"
     for page in Path(app.outdir).rglob("*.html"):
         page.write_text(FONTAWESOME.sub("", page.read_text()))
-    for script in Path(app.outdir, "_static/scripts").glob("fontawesome.js*"):
+    for script in static.glob("scripts/fontawesome.js*"):
         script.unlink()
+    read = lambda kind: "".join(
+        path.read_text() for path in Path(app.outdir).rglob(f"*.{kind}")
+    )
+    styles = read("css")
+    others = ICON.sub("", styles)
+    used = set(re.findall(r"\bfa-[\w-]+", read("html") + read("js") + others))
+    codes = set(re.findall(r"\\(f[0-9a-f]{3})\b", others))
 
+    def keep(rule):
+        names = set(re.findall(r"fa-[\w-]+", rule[1]))
+        codes.update({rule[2]} if used & names else ())
+        return rule[0] if used & names else ""
 
-def name_citations(app, pagename, templatename, context, doctree):
-    """docutils calls the items of a list by a role that may not stand in a list."""
-    if "body" in context:
-        context["body"] = context["body"].replace(
-            'role="doc-biblioentry"', 'role="listitem"'
-        )
-
-
-def fold_solutions(app, doctree):
-    """A solution's code lies in the fold of its text, not in a fold of its own."""
-    for solution in list(doctree.findall(solution_node)):
-        following = solution.next_node(descend=False, siblings=True)
-        if isinstance(following, nodes.container) and following.get(
-            "hide_mode"
-        ):
-            following.parent.remove(following)
-            del following["hide_mode"]
-            solution += following
-
-
-def link_docstrings(app, what, name, obj, options, lines):
-    """`eq. (label)` in a docstring becomes a link to the equation of the book."""
-    lines[:] = [
-        re.sub(r"eq\. \(([\w-]+)\)", r"eq. :eq:`\1`", line) for line in lines
-    ]
+    for path in static.rglob("*.css"):
+        path.write_text(ICON.sub(keep, path.read_text()))
+    for path in static.glob("vendor/fontawesome/webfonts/*.woff2"):
+        options = subset.Options(flavor="woff2")
+        font = subset.load_font(path, options)
+        subsetter = subset.Subsetter(options)
+        subsetter.populate(unicodes=[int(code, 16) for code in codes])
+        subsetter.subset(font)
+        subset.save_font(font, path, options)
+        path.with_suffix(".ttf").unlink()
 
 
 def setup(app):
     app.connect("build-finished", copy_mathjax)
-    app.connect("build-finished", strip_fontawesome)
-    app.connect("doctree-read", fold_solutions)
+    app.connect("build-finished", lighten)
     app.connect("html-page-context", strip_scripts, priority=900)
-    app.connect("html-page-context", name_citations, priority=900)
-    if "autodoc-process-docstring" in app.events.events:
-        app.connect("autodoc-process-docstring", link_docstrings)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,72 @@
+"""What Sphinx leaves to mend: folds, numbers, punctuation, docstring links, citations."""
+
+import re
+
+from docutils import nodes
+from sphinx_exercise.nodes import solution_node
+
+
+def fold_solutions(app, doctree):
+    """A solution's code lies in the fold of its text, not in a fold of its own."""
+    for solution in list(doctree.findall(solution_node)):
+        following = solution.next_node(descend=False, siblings=True)
+        if isinstance(following, nodes.container) and following.get(
+            "hide_mode"
+        ):
+            following.parent.remove(following)
+            del following["hide_mode"]
+            solution += following
+
+
+def keep_punctuation(app, doctree):
+    """No line begins with the comma that follows a formula."""
+    for math in list(doctree.findall(nodes.math)):
+        after = math.next_node(descend=False, siblings=True)
+        mark = isinstance(after, nodes.Text) and re.match(
+            r"[-.,;:!?)–’]+", after
+        )
+        if mark:
+            rest = nodes.Text(after[mark.end() :])
+            kept = nodes.inline(
+                "", "", nodes.math("", math.astext()), classes=["kept"]
+            )
+            kept += nodes.Text(mark[0])
+            math.parent.replace(after, rest)
+            math.parent.replace(math, kept)
+
+
+def number_appendices(app, env):
+    """Equations of the appendices are A.1, A.2 and so on, and go through all of them."""
+    count = 0
+    for docname in env.toctree_includes[env.config.root_doc]:
+        if "/appendices/" in docname:
+            numbers = env.toc_fignumbers.get(docname, {}).get("displaymath", {})
+            for key in numbers:
+                count += 1
+                numbers[key] = ("A", count)
+    return []
+
+
+def link_docstrings(app, what, name, obj, options, lines):
+    """`eq. (label)` in a docstring becomes a link to the equation of the book."""
+    lines[:] = [
+        re.sub(r"eq\. \(([\w-]+)\)", r"eq. :eq:`\1`", line) for line in lines
+    ]
+
+
+def name_citations(app, pagename, templatename, context, doctree):
+    """docutils calls the items of a list by a role that may not stand in a list."""
+    if "body" in context:
+        context["body"] = context["body"].replace(
+            'role="doc-biblioentry"', 'role="listitem"'
+        )
+
+
+def setup(app):
+    app.connect("doctree-read", fold_solutions)
+    app.connect("doctree-read", keep_punctuation)
+    app.connect("env-get-updated", number_appendices, priority=900)
+    app.connect("html-page-context", name_citations, priority=900)
+    if "autodoc-process-docstring" in app.events.events:
+        app.connect("autodoc-process-docstring", link_docstrings)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
