@@ -74,18 +74,15 @@ def changes(before, after):
 
 def snapshot(folder, name):
     """A repository whose only commit, of the given name, holds these files as they are."""
-    git = ["git", "-c", "user.name=colab", "-c", "user.email=colab@localhost"]
-    listed = [*git, "-c", "safe.directory=*", "-C", ROOT, "ls-files", "-coz"]
-    files = subprocess.run(
-        [*listed, "--exclude-standard"], capture_output=True, check=True
-    )
-    for file in filter(None, files.stdout.decode().split("\0")):
-        if (ROOT / file).exists():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_bytes((ROOT / file).read_bytes())
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "now"]):
-        subprocess.run([*git, "-C", folder, *command], check=True)
-    subprocess.run([*git, "-C", folder, "tag", name], check=True)
+    git = ["git", f"--git-dir={folder}/.git", f"--work-tree={ROOT}"]
+    git += ["-c", "user.name=colab", "-c", "user.email=colab@localhost"]
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["commit", "-qm", "now"],
+        ["tag", name],
+    ):
+        subprocess.run([*git, *command], check=True)
 
 
 def said(cells):

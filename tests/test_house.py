@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import yaml
+from address import COLAB, pages
 from conftest import ROOT
 
 ADDRESS = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"][
@@ -16,25 +17,27 @@ MODULES = sorted((ROOT / "deqlib").glob("*.py"))
 
 
 def test_the_repository_has_one_address():
-    """Wherever a repository's address stands, it is the one of _config.yml."""
-    places = [
-        *ROOT.glob("book/**/*.ipynb"),
-        *ROOT.glob("*.md"),
-        *ROOT.glob("*.cff"),
-    ]
-    places += [ROOT / "pyproject.toml"]
-    found = 0
-    for place in places:
-        for address in re.findall(
-            r"https://github\.com/[\w.-]+/[\w.-]*\w", place.read_text()
-        ):
-            assert address == ADDRESS, place
-            found += 1
-    assert found >= 6
+    """What is installed, opened, cited and read is at the address of _config.yml."""
+    name = ADDRESS.removeprefix("https://github.com/")
+    for path in ROOT.glob("book/**/*.ipynb"):
+        (installed,) = re.findall(
+            r"git\+(https://[^\s\"\\]+)", path.read_text()
+        )
+        assert installed == ADDRESS, path
+    for path in ("pyproject.toml", "CITATION.cff", "CONTRIBUTING.md"):
+        assert ADDRESS in (ROOT / path).read_text()
+    readme = (ROOT / "README.md").read_text()
+    opened = re.findall(
+        r"colab\.research\.google\.com/github/(\S+?)/blob", readme
+    )
+    assert set(opened) == {name}
+    sites = re.findall(r"https://[\w-]+\.github\.io/[\w-]+/", readme)
+    assert set(sites) == {pages(ADDRESS)}
 
 
 def test_one_command_moves_the_address(tmp_path):
-    """In a copy of the repository, every place follows; back again, nothing changed."""
+    """In a copy of the repository, every place follows, and no link to another project;
+    back again, nothing changed."""
     house = tmp_path / "house"
     for name in ("book", "_config.yml", "pyproject.toml", "CITATION.cff"):
         source = ROOT / name
@@ -43,20 +46,33 @@ def test_one_command_moves_the_address(tmp_path):
         copy(source, house / name)
     for path in ROOT.glob("*.md"):
         shutil.copy(path, house)
+    others = (
+        f"https://github.com/jax-ml/jax, {ADDRESS}-2 and https://x.github.io/y/"
+    )
+    (house / "others.md").write_text(others)
     files = [p for p in house.rglob("*") if p.suffix in PLACES]
     before = {p: p.read_text() for p in files}
-    places = [p for p in files if ADDRESS in before[p]]
-    assert len(places) >= 9
+    old = [ADDRESS, pages(ADDRESS), f"{COLAB}/{ADDRESS.split('/', 3)[3]}/"]
     command = [sys.executable, house / "book/_ext/address.py"]
     fork = "https://github.com/a-student/a.fork-of_it"
+    new = [fork, pages(fork), f"{COLAB}/a-student/a.fork-of_it/"]
     subprocess.run([*command, fork], check=True)
-    for path in places:
+    assert (house / "others.md").read_text() == others
+    moved = 0
+    for path in set(files) - {house / "others.md"}:
         text = path.read_text()
-        assert fork in text and ADDRESS not in text, path
+        for one, other in zip(old, new, strict=True):
+            assert one not in text and text.count(other) == before[path].count(
+                one
+            )
+            moved += text.count(other)
+    assert moved > 20
     subprocess.run([*command, ADDRESS], check=True)
     assert {p: p.read_text() for p in files} == before
-    bad = subprocess.run([*command, "example.org/x"], capture_output=True)
-    assert bad.returncode and b"URL: expected https://github.com/" in bad.stderr
+    for bad in ("example.org/x", f"{ADDRESS}.git", f"{ADDRESS}/tree/main"):
+        refused = subprocess.run([*command, bad], capture_output=True)
+        assert refused.returncode, bad
+        assert b"URL: expected https://github.com/" in refused.stderr
 
 
 def python(source):
@@ -96,17 +112,20 @@ def test_deqlib_stays_small():
     assert len(lines) < 620
 
 
-def test_nothing_belongs_to_one_machine():
+def test_nothing_belongs_to_one_machine(tmp_path):
+    git = ["git", f"--git-dir={tmp_path}/.git", f"--work-tree={ROOT}"]
+    subprocess.run([*git, "init", "-q"], check=True)
     files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
+        [*git, "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
+    assert "README.md" in files
     for name in files:
         path = ROOT / name
-        if path.suffix in {".svg", ".png", ".ico"} or not path.is_file():
+        if path.suffix in {".svg", ".png", ".gif"} or not path.is_file():
             continue
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/(home|root|Users|work)/\w", text), name

@@ -1,5 +1,7 @@
 """The notebooks keep the form of a chapter."""
 
+import re
+import symtable
 import sys
 
 import nbformat
@@ -79,6 +81,40 @@ def test_cells_are_short(path):
             lines = cell.source.splitlines()
             assert len(lines) <= 25, cell.source
             assert max(map(len, lines)) <= 80, cell.source
+
+
+def names(source):
+    """(defined, used): the global names that a cell binds, and those that it reads."""
+    top = symtable.symtable(source, "cell", "exec")
+    scopes, defined, used = [top], set(), set()
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.get_children()
+        for symbol in scope.get_symbols():
+            if scope is top and symbol.is_assigned() or symbol.is_imported():
+                defined.add(symbol.get_name())
+            elif symbol.is_referenced() and (
+                scope is top or symbol.is_global()
+            ):
+                used.add(symbol.get_name())
+    return defined, used
+
+
+@every_chapter
+def test_what_a_visible_cell_uses_is_visible_or_named(path):
+    folded, text = set(), ""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            text += cell.source
+            continue
+        tags = set(cell.metadata.get("tags", []))
+        defined, used = names(TransformerManager().transform_cell(cell.source))
+        if "hide-input" in tags:
+            folded |= defined
+        elif not {"hide-cell", "setup"} & tags:
+            for name in used & folded:
+                assert re.search(rf"`{name}[`(]", text), (name, cell.source)
+            folded -= defined
 
 
 @every_chapter

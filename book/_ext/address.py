@@ -15,6 +15,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "_config.yml"
+COLAB = "colab.research.google.com/github"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]*\w")
 
 
@@ -36,9 +37,18 @@ def restamp(url):
         raise SystemExit(
             f"URL: expected https://github.com/owner/name, got {url}"
         )
-    old = re.compile(re.escape(address()) + r"(?![\w.-]*\w)")
-    site = pages(address())
-    new = lambda text: old.sub(url, text).replace(site, pages(url))
+    site = lambda url: pages(url).rstrip("/")
+    kinds = (str, site, lambda url: url.replace("github.com", COLAB))
+    swaps = [
+        (re.compile(rf"{re.escape(kind(address()))}(?![\w.-]*\w)"), kind(url))
+        for kind in kinds
+    ]
+
+    def new(text):
+        for old, with_ in swaps:
+            text = old.sub(with_, text)
+        return text
+
     texts = [CONFIG, ROOT / "pyproject.toml", ROOT / "CITATION.cff"]
     for path in [*texts, *ROOT.glob("*.md")]:
         path.write_text(new(path.read_text()))
