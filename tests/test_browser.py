@@ -148,6 +148,7 @@ WITHOUT_MATHS = ("bibliography", "api", "building")
 @every_page
 def test_page_is_whole_and_asks_no_other_host(opened):
     resize(opened, 375)
+    opened.evaluate("window.formulasFit")
     maths = opened.locator("mjx-container").count()
     assert maths or opened.url.endswith(
         tuple(f"{name}.html" for name in WITHOUT_MATHS)
@@ -399,6 +400,19 @@ def test_without_a_choice_the_mode_is_the_systems(browser, mode):
         assert (brightness < 300) == (mode == "dark"), colour
         logo = opened.locator(".navbar-brand img:visible").bounding_box()
         assert 0 < logo["height"] <= 100
+
+
+def test_a_formula_broken_for_the_phone_is_whole_where_there_is_room(browser):
+    url = (HTML / "book/04_mixed_hessian.html").as_uri()
+    with tab(browser, url) as opened:
+        for width, lines in ((1280, 1), (375, 2), (1280, 1)):
+            resize(opened, width)
+            opened.evaluate("window.formulasFit")
+            aligned = opened.locator(
+                "#equation-mixed-hessian mjx-mtable mjx-mtable"
+            )
+            assert aligned.locator("mjx-mtr").count() == lines
+        assert not opened.troubles
 
 
 def test_an_unknown_address_leads_back_to_the_book(browser, served):
