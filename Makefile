@@ -4,6 +4,7 @@
 # make test32  unit tests, equations and notebooks once more, in float32
 # make colab   each chapter in an environment like Colab's
 # make pdf     print the whole book
+# make lab     JupyterLab, to edit the chapters
 # book, test and evidence take ONLY=04: the notebooks whose name contains it.
 # All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
@@ -39,7 +40,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book book-of-one quick test test-of-one test32 colab pdf serve evidence lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -112,6 +113,10 @@ test32: $(READY)
 	$(PYTEST) -n 2 --dist worksteal tests $(NO_PAGES); \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
+
+# JupyterLab, for editing the chapters.
+lab: $(READY)
+	@$(BIN)/jupyter lab --config book/_ext/lab.py book
 
 serve: _build/.built
 	@$(BIN)/python -m webbrowser "http://127.0.0.1:$(or $(PORT),8000)" || true

@@ -42,7 +42,7 @@ FAILED = ".jp-RenderedText[data-mime-type$='stderr'], .jp-RenderedText[data-mime
 
 @contextlib.contextmanager
 def jupyter(home):
-    """The address of a JupyterLab that serves the folder `home`."""
+    """The address of a JupyterLab, as `make lab` has it, that serves the folder `home`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -59,7 +59,11 @@ def jupyter(home):
         path.write_text(json.dumps(settings))
     server = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *OPTIONS]
-        + [f"--ServerApp.port={port}", f"--ServerApp.root_dir={home}"],
+        + [
+            f"--config={ROOT / 'book/_ext/lab.py'}",
+            f"--ServerApp.port={port}",
+            f"--ServerApp.root_dir={home}",
+        ],
         env=os.environ | own,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -147,6 +151,28 @@ def test_a_chapter_runs_in_jupyterlab(tmp_path):
     assert seen["moved"] == [True] * 3
     assert seen["formulas"] > 100
     assert not seen["red"] and not seen["failed"] and not seen["troubles"], seen
+
+
+def test_a_save_without_a_change_leaves_no_difference(tmp_path):
+    source = ROOT / "book/04_mixed_hessian.ipynb"
+    copy = Path(shutil.copy(source, tmp_path))
+    path, before = chromium(), copy.stat().st_mtime_ns
+    with jupyter(tmp_path) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=ARGUMENTS
+        )
+        page = browser.new_page()
+        page.goto(f"{address}/doc/tree/{copy.name}")
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.locator(".jp-Cell").first.click()
+        page.keyboard.press("Control+s")
+        for _ in range(100):
+            page.wait_for_timeout(100)
+            if copy.stat().st_mtime_ns != before:
+                break
+        browser.close()
+    assert copy.stat().st_mtime_ns != before, "it was not saved"
+    assert copy.read_bytes() == source.read_bytes()
 
 
 if __name__ == "__main__":
