@@ -237,3 +237,16 @@ def test_equations_of_appendices_have_numbers_of_their_own():
         html = (HTML / f"book/appendices/{page}.html").read_text()
         numbers += re.findall(r'<span class="eqno">\(([\w.]+)\)', html)
     assert numbers == [f"A.{k}" for k in range(1, len(numbers) + 1)] and numbers
+
+
+def test_each_solution_is_right_on_the_page():
+    """As its chapter was executed: setup, imports and all that stands before it."""
+    right = 0
+    for page in (HTML / "book").glob("*.html"):
+        html = page.read_text()
+        assert "Not yet:" not in html, page.name
+        right += html.count("<span></span>Right.")
+    tagged = [
+        p.read_text().count('"solution"') for p in ROOT.glob("book/*.ipynb")
+    ]
+    assert right == sum(tagged) > 30
