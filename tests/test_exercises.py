@@ -3,6 +3,7 @@
 What a reader may well hand in, right or wrong, is told as such, however it is written.
 """
 
+import doctest
 import linecache
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from test_notebooks import CHAPTERS, code, run
 
 from deqlib import loss_hessian
 from deqlib.notebook import check
-from deqlib.notebook.exercises import CHECKS
+from deqlib.notebook.exercises import CHECKS, judge
 
 
 def exercise_cells(path):
@@ -229,6 +230,10 @@ def test_the_line_that_raised_is_shown(capsys):
     assert out.endswith("\n    line 3: return half[:, 0] / 0\n")
     check("jacobian-dense", lambda f, x, z: 1 / 0)
     assert "raised ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_the_example_of_the_docstring():
+    assert doctest.testmod(judge) == (0, 1)
 
 
 def test_an_unknown_name():

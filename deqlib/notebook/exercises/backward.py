@@ -2,8 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, models
-from deqlib.notebook.exercises.judge import Hint, array, exercise, expect, judge
+from deqlib.notebook.exercises.judge import (
+    Hint,
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+)
 
 
 @exercise("backward-row")
@@ -21,8 +27,7 @@ def _(answer):
 
 @exercise("backward-truncated")
 def _(backward):
-    f, x, z0 = models.random_layer(12, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(12)
     u = jnp.array([1.0, -0.5, 0.3, 2.0])
     fx, J = jax.jit(jax.jacfwd(f, (0, 1)))(x, z)
 

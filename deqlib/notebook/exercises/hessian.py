@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, hessian, jacobian, models
+from deqlib import hessian, jacobian
 from deqlib.check import rounding
 from deqlib.notebook.exercises.judge import (
     array,
@@ -10,22 +10,21 @@ from deqlib.notebook.exercises.judge import (
     exercise,
     expect,
     judge,
+    settled,
+    value,
 )
 
-
-@exercise("hessian-twice")
-def _(value):
-    mistakes = [
-        (8.0, "the mixed term counts twice, or A is missing."),
-        (4.0, "that is z'."),
-    ]
-    judge(value, 16.0, mistakes)
+value(
+    "hessian-twice",
+    16.0,
+    (8.0, "the mixed term counts twice, or A is missing."),
+    (4.0, "that is z'."),
+)
 
 
 @exercise("hessian-directions")
 def _(second_along):
-    f, x, z0 = models.random_layer(13, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(13)
     v, w = jnp.array([1.0, -0.5, 0.3]), jnp.array([0.2, 1.0, -1.0])
 
     @jax.jit

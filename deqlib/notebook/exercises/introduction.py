@@ -4,16 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib.notebook.exercises.judge import exercise, expect, judge
+from deqlib.notebook.exercises.judge import exercise, expect, judge, value
 
-
-@exercise("introduction-implicit")
-def _(slope):
-    mistakes = [
-        (1 / 3, "the second z in z³ + z = t has a derivative too."),
-        (4.0, "solve for dz/dt: you have dt/dz."),
-    ]
-    judge(slope, 0.25, mistakes)
+value(
+    "introduction-implicit",
+    0.25,
+    (1 / 3, "the second z in z³ + z = t has a derivative too."),
+    (4.0, "solve for dz/dt: you have dt/dz."),
+)
 
 
 @exercise("introduction-shapes")

@@ -2,24 +2,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, models
-from deqlib.notebook.exercises.judge import array, exercise, expect, judge
+from deqlib.notebook.exercises.judge import (
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+    value,
+)
 
-
-@exercise("jacobian-cell")
-def _(S):
-    mistakes = [
-        ([2.0, 1.0], "that is df/dx; solve with A."),
-        ([2.0, 4.0], "w comes first, then b."),
-        ([2.0, 2.0], "df/dw is z at the equilibrium."),
-    ]
-    judge(S, [4.0, 2.0], mistakes)
+value(
+    "jacobian-cell",
+    [4.0, 2.0],
+    ([2.0, 1.0], "that is df/dx; solve with A."),
+    ([2.0, 4.0], "w comes first, then b."),
+    ([2.0, 2.0], "df/dw is z at the equilibrium."),
+)
 
 
 @exercise("jacobian-dense")
 def _(dense_jacobian):
-    f, x, z0 = models.random_layer(11, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(11)
     fx, J = jax.jit(jax.jacfwd(f, (0, 1)))(x, z)
     identity, solve = jnp.eye(4), np.linalg.solve
     mistakes = [

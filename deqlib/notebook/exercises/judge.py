@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import newton, picard
+from deqlib import fixed_point, models, newton, picard
 from deqlib.check import relative_error, rounding
 
 CHECKS: dict = {}
@@ -58,6 +58,17 @@ def exercise(name):
     return register
 
 
+def value(name, want, *mistakes):
+    """Register the check of an answer that is one value, with its likely mistakes."""
+    CHECKS[name] = lambda answer: judge(answer, want, mistakes)
+
+
+def settled(seed):
+    """(f, x, z): a random layer of four states and three inputs at its equilibrium."""
+    f, x, z0 = models.random_layer(seed, m=4, n=3)
+    return f, x, fixed_point(f, x, z0).z
+
+
 def answered(answer):
     parts = answer if isinstance(answer, tuple) else (answer,)
     missing = [part is ... or part is None for part in parts]
@@ -73,8 +84,8 @@ def place(error):
     library = str(Path(__file__).parents[2]), "site-packages", "dist-packages"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not any(part in frame.filename for part in library):
-            line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f"\n    line {frame.lineno}: {line}".rstrip(": ")
+            line = linecache.getline(frame.filename, frame.lineno or 0)
+            return f"\n    line {frame.lineno}: {line.strip()}"
     return ""
 
 

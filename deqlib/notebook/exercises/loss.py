@@ -5,23 +5,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from deqlib import fixed_point, hessian, jacobian, loss_hessian, models
-from deqlib.notebook.exercises.judge import array, exercise, expect, judge
+from deqlib.notebook.exercises.judge import (
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+    value,
+)
 
-
-@exercise("loss-bend")
-def _(value):
-    mistakes = [
-        (4.0, "that is Term A alone."),
-        (-6.0, "that is Term B alone."),
-        (10.0, "the sign of the residual: it is z - y."),
-    ]
-    judge(value, -2.0, mistakes)
+value(
+    "loss-bend",
+    -2.0,
+    (4.0, "that is Term A alone."),
+    (-6.0, "that is Term B alone."),
+    (10.0, "the sign of the residual: it is z - y."),
+)
 
 
 @exercise("loss-terms")
 def _(both_terms):
-    f, x, z0 = models.random_layer(15, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(15)
     loss = lambda z: jnp.sum(jnp.sin(z) * z) + jnp.prod(1 + z)
 
     @jax.jit

@@ -7,14 +7,19 @@ import numpy as np
 
 from deqlib import (
     adjoint,
-    fixed_point,
     gauss_newton,
     jacobian,
     loss_hessian,
-    models,
 )
 from deqlib.check import relative_error, rounding
-from deqlib.notebook.exercises.judge import Hint, array, exercise, expect, judge
+from deqlib.notebook.exercises.judge import (
+    Hint,
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+)
 
 
 def bent_loss(x, z):
@@ -37,8 +42,8 @@ def _(answer):
 
 @exercise("master-product")
 def _(product):
-    f, x, z0 = models.random_layer(16, m=4, n=3)
-    z, v = fixed_point(f, x, z0).z, jnp.array([1.0, -0.5, 2.0])
+    f, x, z = settled(16)
+    v = jnp.array([1.0, -0.5, 2.0])
     H = jax.jit(partial(loss_hessian, bent_loss, f))(x, z)
     G = jax.jit(partial(gauss_newton, bent_loss, f))(x, z)
     mistakes = [
@@ -60,8 +65,7 @@ def master_terms(loss, f, x, z):
 
 @exercise("master-plausible")
 def _(plausible):
-    f, x, z0 = models.random_layer(17, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(17)
     H = array(plausible(bent_loss, f, x, z), (3, 3))
     expect(relative_error(H, H.T) <= rounding(), "it is not symmetric.")
     pieces = np.stack(master_terms(bent_loss, f, x, z))

@@ -14,6 +14,7 @@ from deqlib.notebook.exercises.judge import (
     expect,
     judge,
     numbers,
+    value,
 )
 
 
@@ -45,14 +46,13 @@ def terms_of(scalar_layer):
         yield where, *named
 
 
-@exercise("mixed-partner")
-def _(value):
-    mistakes = [
-        (0.0, "that is the printed formula; use f_tz S."),
-        (2.0, "divide the bracket by A."),
-        (12.0, "that is the derivative by t alone."),
-    ]
-    judge(value, 4.0, mistakes)
+value(
+    "mixed-partner",
+    4.0,
+    (0.0, "that is the printed formula; use f_tz S."),
+    (2.0, "divide the bracket by A."),
+    (12.0, "that is the derivative by t alone."),
+)
 
 
 @exercise("mixed-dense")

@@ -2,25 +2,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deqlib import fixed_point, hessian, jacobian, models
+from deqlib import hessian, jacobian
 from deqlib.check import rounding
-from deqlib.notebook.exercises.judge import array, exercise, expect, judge
+from deqlib.notebook.exercises.judge import (
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+    value,
+)
 
-
-@exercise("penalty-steep")
-def _(value):
-    mistakes = [
-        (128.0, "the penalty carries a factor of one half."),
-        (16.0, "that is z''; multiply by S."),
-        (8.0, "the penalty's value is S²/2; differentiate it."),
-    ]
-    judge(value, 64.0, mistakes)
+value(
+    "penalty-steep",
+    64.0,
+    (128.0, "the penalty carries a factor of one half."),
+    (16.0, "that is z''; multiply by S."),
+    (8.0, "the penalty's value is S²/2; differentiate it."),
+)
 
 
 @exercise("penalty-contractive")
 def _(contractive_gradient):
-    f, x, z0 = models.random_layer(14, m=4, n=3)
-    z = fixed_point(f, x, z0).z
+    f, x, z = settled(14)
     want = jax.jit(
         lambda x, z: jnp.tensordot(jacobian(f, x, z), hessian(f, x, z), 2)
     )(x, z)
