@@ -176,6 +176,9 @@ def test_page_is_whole_and_asks_no_other_host(opened):
         ).map(one => one.textContent)""",
     )
     assert not alone, "a line may begin with what belongs to a formula"
+    assert not opened.locator(
+        ".math:not(:has(mjx-container))"
+    ).all_inner_texts()
     unknown = opened.locator("[data-mjx-error], mjx-mtext[style*='red']")
     assert not unknown.all_inner_texts()
     assert not opened.troubles
@@ -338,9 +341,11 @@ def test_search_finds_the_adjoint(browser, served, where):
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
-def test_without_scripts_there_is_a_still_picture(browser, page):
+def test_without_scripts_there_is_a_still_picture_and_tex(browser, page):
     url = (HTML / f"book/{page}.html").as_uri()
     with tab(browser, url, wait=False, java_script_enabled=False) as opened:
+        formulas = opened.locator(".bd-article .math")
+        assert all(one.is_visible() for one in formulas.all()[:20])
         for figure in opened.locator(".live-figure").all():
             assert figure.locator(".live-picture svg path").count() > 5
             assert figure.locator(".live-picture svg").is_visible()
