@@ -86,6 +86,7 @@ def test_numbers_are_those_of_the_page(source):
 @every_page
 def test_links_lead_to_what_the_build_made(source):
     site = pages(address())
+    assert f"({site}" in "\n".join(texts(plain(source)))
     for link in re.findall(
         r"\]\((https://[^)\s]+)\)", "\n".join(texts(plain(source)))
     ):

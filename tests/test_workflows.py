@@ -14,6 +14,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RUNNERS = {"ubuntu-latest"}
 LINTERS = {
     "check-jsonschema": ["--builtin-schema", "vendor.github-workflows"],
+    "forms": ["--builtin-schema", "vendor.github-issue-forms"],
     # It only warns of an expression that it cannot read.
     "zizmor": [
         *("--offline", "--quiet", "--strict-collection"),
@@ -23,7 +24,8 @@ LINTERS = {
 
 
 def lint(linter, path):
-    command = [Path(sys.executable).with_name(linter), *LINTERS[linter], path]
+    name = linter if linter != "forms" else "check-jsonschema"
+    command = [Path(sys.executable).with_name(name), *LINTERS[linter], path]
     done = subprocess.run(command, capture_output=True, text=True)
     return done if done.returncode or done.stderr else None
 
@@ -51,7 +53,7 @@ def undefined(path):
     return missing
 
 
-CHECKS = {name: partial(lint, name) for name in LINTERS}
+CHECKS = {name: partial(lint, name) for name in ("check-jsonschema", "zizmor")}
 CHECKS["names"] = undefined
 MISTAKES = [
     ("check-jsonschema", "test", "runs-on", "run-on"),
@@ -83,6 +85,16 @@ def test_a_mistake_is_found(check, stem, right, wrong, tmp_path):
     path = tmp_path / "broken.yml"
     path.write_text(text.replace(right, wrong))
     assert CHECKS[check](path)
+
+
+def test_a_form_has_no_mistakes(tmp_path):
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert not lint("forms", path)
+        broken = tmp_path / path.name
+        broken.write_text(
+            path.read_text().replace("type: input", "type: inputs")
+        )
+        assert lint("forms", broken)
 
 
 def test_workflows_run_what_the_makefile_has():

@@ -10,6 +10,7 @@ them. The notebooks lie in _build/notebooks, and behind the page's download butt
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -145,6 +146,7 @@ def is_code(node):
     return getattr(node, "attributes", {}).get("nb_element") == "cell_code"
 
 
+@cache
 def commit():
     """That of the clone that is built; nothing outside of a clone."""
     git = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
@@ -152,13 +154,12 @@ def commit():
     return done.stdout.strip()
 
 
-def code_cell(cell, commit):
+def code_cell(cell):
     """A cell of the source, folded in both if the page folds it."""
     texts, tags = cell.metadata.pop("mystnb", {}), cell.metadata.get("tags", [])
-    if "setup" in tags and commit:
-        cell.source = re.sub(
-            r"git\+https://\S+", rf"\g<0>@{commit}", cell.source
-        )
+    if "setup" in tags and commit():
+        pinned = rf"\g<0>@{commit()}"
+        cell.source = re.sub(r"git\+https://\S+", pinned, cell.source)
     if {"hide-input", "hide-cell"} & set(tags):
         title = texts.get("code_prompt_show", "Show the code")
         cell.source = f"#@title {title}\n{cell.source}"
@@ -169,7 +170,7 @@ def code_cell(cell, commit):
     return cell
 
 
-def convert(builder, doctree, source, commit):
+def convert(builder, doctree, source):
     """The plain notebook of a page, whose settled document is `doctree`."""
     notebook = nbformat.read(source, as_version=4)
     address = address_of(builder, builder.current_docname)
@@ -194,7 +195,7 @@ def convert(builder, doctree, source, commit):
             solutions.append(parts)
         elif is_code(block):
             end_text()
-            cells.append(code_cell(notebook.cells[block["cell_index"]], commit))
+            cells.append(code_cell(notebook.cells[block["cell_index"]]))
         else:
             if isinstance(block, nodes.title):
                 end_text()
@@ -218,7 +219,7 @@ def convert(builder, doctree, source, commit):
 def write(app, pagename, templatename, context, doctree):
     source = Path(app.env.doc2path(pagename)) if doctree else Path()
     if source.suffix == ".ipynb":
-        notebook = convert(app.builder, doctree, source, commit())
+        notebook = convert(app.builder, doctree, source)
         path = folder(app) / f"{pagename}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
