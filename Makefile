@@ -5,6 +5,7 @@
 # make colab   each chapter in an environment like Colab's
 # make pdf     print the whole book
 # make lab     JupyterLab, to edit the chapters
+# make bench   deqlib's times beside those of its peers
 # book, test and evidence take ONLY=04: the notebooks whose name contains it.
 # All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
@@ -40,7 +41,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence bench lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -133,6 +134,10 @@ pdf: $(READY) $(BROUGHT)
 # Some of them, by a part of their names: make evidence ONLY=04
 evidence: $(CACHE)/.made
 	@$(BIN)/python book/_ext/evidence.py $(ONLY)
+
+# Times of deqlib and of its peers. A part of them: make bench ARGS="--quick --only hvp"
+bench: $(READY)
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@python=; for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
