@@ -20,7 +20,8 @@ def refuse(error, name, expected, got) -> NoReturn:
 def array(name, expected, value):
     """`value` as an array, if it is one of real floats."""
     if not isinstance(value, ARRAYS):
-        refuse(TypeError, name, expected, f"a {type(value).__name__}")
+        advice = ": jax.flatten_util.ravel_pytree makes a vector of a tree"
+        refuse(TypeError, name, expected, f"a {type(value).__name__}{advice}")
     floats(name, value)
     return jnp.asarray(value)
 
@@ -58,21 +59,18 @@ def floats(name, tree):
     """Raise unless every leaf of `tree` holds real floats: only those have derivatives."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         at = name + keystr(path)
+        if type(leaf).__name__ == "JetTracer":
+            got = "Taylor mode, which does not know them: nest jax.jacfwd or jax.jvp"
+            refuse(
+                NotImplementedError, at, "a mode with implicit derivatives", got
+            )
         if not isinstance(leaf, ARRAYS):
             got = f"a {type(leaf).__name__}"
             refuse(TypeError, at, "an array of real floats", got)
         dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
-            refuse(TypeError, at, "real floats", dtype)
-
-
-def layer(f, x, z, linear_solver=None, name="f(x, z)"):
-    """x and z as arrays, if z ↦ f(x, z) maps the vector z to its own shape and dtype."""
-    functions(f=f, linear_solver=linear_solver)
-    floats("x", x)
-    x, z = jax.tree.map(jnp.asarray, x), vector("z", z)
-    state(name, jax.eval_shape(f, x, z), "z", z)
-    return x, z
+            advice = "; f may close over what has no derivative"
+            refuse(TypeError, at, "real floats", f"{dtype}{advice}")
 
 
 def functions(**arguments):
@@ -84,12 +82,16 @@ def functions(**arguments):
 
 
 def state(name, value, like_name, like):
-    """`value`, if it has the shape and dtype of `like`."""
+    """`value`, if it has the structure, shapes and dtypes of `like`."""
     kind = lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf)))
-    got, want = jax.tree.map(kind, value), kind(like)
+    got, want = (
+        [*map(kind, jax.tree.leaves(tree)), jax.tree.structure(tree)]
+        for tree in (value, like)
+    )
     if got != want:
-        expected = f"the shape and dtype of {like_name}, {want}"
-        refuse(ValueError, name, expected, got)
+        one = lambda kinds: kinds[0] if len(kinds) == 2 else kinds
+        expected = f"the shape and dtype of {like_name}, {one(want)}"
+        refuse(ValueError, name, expected, one(got))
     return value
 
 
@@ -128,6 +130,16 @@ def tolerance(tol, dtype):
         )
         refuse(ValueError, "tol", expected, tol)
     return tol
+
+
+def scale(value, z):
+    """`value`, if it is None or a positive size for each component of z."""
+    if value is None:
+        return None
+    value = like("scale", value, "z0", z)
+    if not isinstance(value, jax.core.Tracer) and not bool(jnp.all(value > 0)):
+        refuse(ValueError, "scale", "positive sizes", value)
+    return value
 
 
 def count(name, value):

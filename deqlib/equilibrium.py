@@ -1,12 +1,16 @@
 """Chapters 1 to 3. A deep equilibrium layer: solve, and differentiate by the theorem."""
 
+import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.jacobian import explicit, implicit
-from deqlib.solvers import broyden, mark
+from deqlib._border import flatten, inputs, layer, precisely
+from deqlib._guard import guard, nothing
+from deqlib.jacobian import moving
+from deqlib.solvers import broyden
 
 
+@precisely
 def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     """Solve z = f(x, z), eq. (equilibrium-definition); z is differentiable in x.
 
@@ -15,7 +19,7 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     Args:
         f: the layer, f(x, z) with the shape of z.
         x: any tree of real floats: inputs and parameters.
-        z0: (m,), the first guess.
+        z0: the first guess, a tree of floats; inside it is one vector (m,).
         solver: a function of `deqlib.solvers`, or another with the same arguments. It
             is never differentiated.
         linear_solver: a function of `deqlib.linear`, for the derivatives; by default
@@ -26,20 +30,27 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     Returns:
         A `Solution`. Its z has the derivatives of z*(x) to every order, in forward and
         reverse mode; its other fields have none. If the solve failed, z and all its
-        derivatives are NaN.
+        derivatives are NaN: `deqlib.diagnose` says why.
 
     Raises:
         TypeError: if x or z0 holds anything but real floats, f, solver or
             linear_solver is no function, or the solver does not know an option.
         ValueError: if z0 is not a non-empty vector, f(x, z0) is not like z0, or an
             option is out of range.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(jax.jacrev(lambda x: fixed_point(f, x, jnp.zeros(1)).z)(x))
+    [[12.]]
     """
-    _validate.functions(solver=solver)
-    z0 = _validate.vector("z0", z0)
-    x, z0 = _validate.layer(f, x, z0, linear_solver)
-    f, x = explicit(f, x, z0)
-    fixed_x, z0 = lax.stop_gradient((x, z0))
-    solution = solver(lambda z: f(fixed_x, z), z0, **options)
+    _validate.functions(f=f, solver=solver, linear_solver=linear_solver)
+    x = inputs("x", x)
+    _, z0, unravel = flatten("z0", z0)
+    z0 = lax.stop_gradient(z0)
+    f, z0 = layer(f, x, z0, linear_solver, unravel, z_name="z0")
+    fixed, fixed_x, z0 = lax.stop_gradient((f, x, z0))
+    solution = solver(lambda z: fixed.value(fixed_x, z), z0, **options)
     _validate.state("solver(g, z0).z", solution.z, "z0", z0)
-    z = mark(solution.z, solution.converged)
-    return solution._replace(z=implicit(f, linear_solver, x, z))
+    z = jnp.where(solution.converged, solution.z, z0)
+    z = guard(moving(f, x, z), solution.converged, nothing(f, x))
+    return solution._replace(z=unravel(z))

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from deqlib import _validate
-from deqlib.jacobian import heed, implicit, jacobian, solves, spread
+from deqlib._border import border
+from deqlib.jacobian import adjoint, jacobian, jvp, response
 from deqlib.loss import loss_gradient
 
 
+@border("x", "z")
 def hessian(f, x, z, *, linear_solver=None):
     """H = ∂²z*/∂x², eq. (deq-hessian): m symmetric matrices, one for each state.
 
@@ -27,21 +28,27 @@ def hessian(f, x, z, *, linear_solver=None):
         f: the layer, f(x, z) with the shape of z.
         x: (n,), one flat vector.
         z: (m,), the equilibrium at x.
-        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+        linear_solver: a function of `deqlib.linear`; by default
+            `automatic`.
 
     Returns:
         H (m, n, n) with H_ijk = ∂²z*_i/∂x_j∂x_k. No larger array of second
         derivatives is formed on the way.
-        NaN if z is NaN, A is singular or the linear solve failed.
+        NaN if z is NaN, A is singular or the linear solve failed: see
+        `deqlib.diagnose`.
 
     Raises:
         TypeError: if x or z is not an array of real floats, or f or linear_solver is
             no function.
         ValueError: if x or z is not a non-empty vector, f(x, z) is not like z, or
             linear_solver(matvec, b) is not like b.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(hessian(f, x, 2 * x**2))
+    [[[4.]]]
     """
-    x, z, S = _sensitivity(f, x, z, linear_solver)
-    solve, _ = solves(f, x, z, linear_solver)
+    S = jacobian(f, x, z)
 
     def slice_k(direction):
         def change(s):
@@ -49,12 +56,13 @@ def hessian(f, x, z, *, linear_solver=None):
             return jax.jvp(f, here, direction)[1]
 
         curvature = jax.jacfwd(change)(jnp.zeros_like(x))
-        return jax.vmap(lambda c: solve(heed(c, z, S)), 1, 1)(curvature)
+        return jax.vmap(lambda c: response(f, x, z, c), 1, 1)(curvature)
 
     directions = (jnp.eye(x.size, dtype=x.dtype), S.T)
-    return spread(jnp.moveaxis(lax.map(slice_k, directions), 0, 2))
+    return jnp.moveaxis(lax.map(slice_k, directions), 0, 2)
 
 
+@border("x", "z")
 def jacobian_vjp(f, x, z, C, *, linear_solver=None):
     """∇_x ⟨C, S(x)⟩, eq. (jacobian-vjp), without the tensor.
 
@@ -65,23 +73,21 @@ def jacobian_vjp(f, x, z, C, *, linear_solver=None):
         C: (m, n), a cotangent on the Jacobian: the gradient of a loss of S.
 
     Returns:
-        (n,). The other arguments and the errors are those of `hessian`.
+        (n,); NaN as above. The other arguments and the errors are those of `hessian`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(jacobian_vjp(f, x, 2 * x**2, jnp.ones((1, 1))))
+    [4.]
     """
-    x, z, S = _sensitivity(f, x, z, linear_solver)
-    C = _validate.like("C", C, "the Jacobian", S)
-    _, solve_transposed = solves(f, x, z, linear_solver)
-    Lam = jax.vmap(solve_transposed, 1, 1)(C)
-    identity = jnp.eye(x.size, dtype=x.dtype)
+    V, U = jnp.eye(x.size, dtype=x.dtype), C.T
+    if x.size > z.size:
+        V, U = C.astype(x.dtype), jnp.eye(z.size, dtype=z.dtype)
+    W = jax.vmap(lambda v: jvp(f, x, z, v))(V)
+    Lam = jax.vmap(lambda u: adjoint(f, x, z, u))(U)
 
     def phi(x, z):
-        column = lambda e, s: jax.jvp(f, (x, z), (e, s))[1]
-        return jnp.sum(Lam * jax.vmap(column, (0, 1), 1)(identity, S))
+        change = lambda v, w: jax.jvp(f, (x, z), (v, w))[1]
+        return jnp.sum(Lam * jax.vmap(change)(V, W))
 
-    return loss_gradient(phi, f, x, z, linear_solver=linear_solver)
-
-
-def _sensitivity(f, x, z, linear_solver):
-    x = _validate.vector("x", x)
-    x, z = _validate.layer(f, x, z, linear_solver)
-    z = implicit(f, linear_solver, x, z)
-    return x, z, jacobian(f, x, z, linear_solver=linear_solver)
+    return loss_gradient(phi, f, x, z)

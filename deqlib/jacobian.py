@@ -14,11 +14,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from deqlib import _validate
-from deqlib.linear import inverses, solve
+from deqlib._border import at_point, border, flatten, inputs, layer, precisely
+from deqlib._guard import failed
+from deqlib.linear import solve
 
 
+@border("x", "z")
 def jacobian(f, x, z, *, linear_solver=None):
     """S = A⁻¹ ∂f/∂x, eq. (deq-jacobian): the Jacobian of the equilibrium.
 
@@ -27,24 +31,36 @@ def jacobian(f, x, z, *, linear_solver=None):
     Args:
         f: the layer, f(x, z) with the shape of z.
         x: (n,), one flat vector.
-        z: (m,), the equilibrium at x.
-        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+        z: (m,), the equilibrium at x; for the products any tree of floats.
+        linear_solver: a function of `deqlib.linear`; by default
+            `automatic`.
 
     Returns:
-        S (m, n), or NaN if z is NaN, A is singular or the linear solve failed.
+        S (m, n), or NaN if z is NaN, A is singular or the linear solve failed:
+        `deqlib.diagnose` says which.
 
     Raises:
         TypeError: if x or z is not an array of real floats, or f or linear_solver is
             no function.
         ValueError: if x or z is not a non-empty vector, f(x, z) is not like z, or
             linear_solver(matvec, b) is not like b.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(jacobian(f, x, 2 * x**2))
+    [[12.]]
     """
-    x = _validate.vector("x", x)
-    column = partial(jvp, f, x, z, linear_solver=linear_solver)
-    identity = jnp.eye(x.size, dtype=x.dtype)
-    return spread(jax.vmap(column, out_axes=1)(identity))
+    if x.size <= z.size:
+        try:
+            column = partial(jvp, f, x, z)
+            return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+        except TypeError:  # f has a reverse mode alone
+            pass
+    row = partial(vjp, f, x, z)
+    return jax.vmap(row)(jnp.eye(z.size, dtype=z.dtype)).astype(z.dtype)
 
 
+@border(returns_state=True)
 def jvp(f, x, z, v, *, linear_solver=None):
     """S v, eq. (deq-jvp): how the equilibrium moves when x moves along v.
 
@@ -55,13 +71,17 @@ def jvp(f, x, z, v, *, linear_solver=None):
         v: a direction, a tree of the same shapes.
 
     Returns:
-        S v (m,). The other arguments and the errors are those of `jacobian`.
+        S v, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(jvp(f, x, 2 * x**2, jnp.ones(1)))
+    [12.]
     """
-    x, z = _validate.layer(f, x, z, linear_solver)
-    v = _validate.like("v", v, "x", x)
-    return tangent(f, linear_solver, x, implicit(f, linear_solver, x, z), v)
+    return tangent(f, x, z, v)
 
 
+@border(returns_state=True)
 def adjoint(f, x, z, u, *, linear_solver=None):
     """The adjoint λ: Aᵀ λ = u, eq. (adjoint-equation), the backward fixed point.
 
@@ -70,32 +90,38 @@ def adjoint(f, x, z, u, *, linear_solver=None):
 
     Args:
         x: any tree of real floats.
-        u: a cotangent on z, (m,).
+        u: a cotangent on z, like z.
 
     Returns:
-        λ (m,). The other arguments and the errors are those of `jacobian`.
+        λ, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(adjoint(f, x, 2 * x**2, jnp.ones(1)))
+    [2.]
     """
-    x, z = _validate.layer(f, x, z, linear_solver)
-    u = _validate.like("u", u, "z", z)
-    z = implicit(f, linear_solver, x, z)
     _, pull = jax.vjp(partial(f, x), z)
-    return solve(lambda lam: lam - pull(lam)[0], heed(u, z), linear_solver)
+    return solve(lambda lam: lam - pull(lam)[0], u, f.inverse.T)
 
 
+@border()
 def vjp(f, x, z, u, *, linear_solver=None):
     """uᵀ S = λᵀ ∂f/∂x, eq. (deq-vjp): the gradient of uᵀ z*.
 
     Source: first source, "Computing gradients through DEQs".
 
     Returns:
-        A tree like x. The arguments and the errors are those of `adjoint`.
+        A tree like x; NaN as `jacobian` is, see `deqlib.diagnose`. The arguments and the
+        errors are those of `adjoint`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(vjp(f, x, 2 * x**2, jnp.ones(1)))
+    [12.]
     """
-    lam = adjoint(f, x, z, u, linear_solver=linear_solver)
-    x, z = jax.tree.map(jnp.asarray, (x, z))
-    z = implicit(f, linear_solver, x, z)
+    lam = adjoint(f, x, z, u)
     _, pull = jax.vjp(lambda x: f(x, z), x)
-    failed = jnp.sum(0 * lam)  # 0, or NaN: also where f does not use x
-    return jax.tree.map(lambda r: r + failed.astype(r.dtype), pull(lam)[0])
+    return pull(lam)[0]
 
 
 # The equilibrium holds its equation for every x: z*(x) = f(x, z*(x)). Differentiate
@@ -104,70 +130,59 @@ def vjp(f, x, z, u, *, linear_solver=None):
 #     z' = ∂f/∂x v + J z',      so      A z' = ∂f/∂x v.
 #
 # How z* was found appears nowhere.
-def tangent(f, linear_solver, x, z, v):
+def tangent(f, x, z, v):
     _, b = jax.jvp(lambda x: f(x, z), (x,), (v,))
+    return response(f, x, z, b)
+
+
+def response(f, x, z, b):
     _, push = jax.linearize(partial(f, x), z)
-    b = heed(b, z, v)
-    return solve(lambda dz: dz - push(dz), b, linear_solver)
+    return solve(lambda dz: dz - push(dz), b, f.inverse)
 
 
-def solves(f, x, z, linear_solver):
-    """b ↦ A⁻¹ b and b ↦ A⁻ᵀ b at (x, z), for many b; `direct` factors A once for both."""
-    _, push = jax.linearize(partial(f, x), z)
-    return inverses(lambda dz: dz - push(dz), z, linear_solver)
-
-
-def heed(b, z, v=()):
-    """b, but NaN if z is, and with every part of v in it, times zero.
-
-    A layer can hide a failure: an affine one does not look at z, a relu is flat at NaN,
-    an input may go unused. With z and v in b, NaN reaches every part of every
-    derivative.
-    """
-    parts = [p for p in jax.tree.leaves(v) if p.dtype != jax.dtypes.float0]
-    nothing = sum(jnp.sum(0 * p).astype(b.dtype) for p in parts)
-    return (b + nothing) * (1 + 0 * z)
-
-
-def spread(values):
-    """values, all NaN if one of them is: of many solves, one may have failed alone."""
-    return values + jnp.sum(0 * values)
-
-
-def implicit(f, linear_solver, x, z):
+@precisely
+def implicit(f, x, z, *, linear_solver=None):
     """z, an equilibrium found by any means, with the derivatives of eq. (deq-jacobian).
 
-    Any derivative that z brings along is replaced. The arguments are those of
-    `jacobian`, and x may be any tree of real floats.
+    What a solver outside of JAX has found becomes differentiable in x. Any derivative
+    that z brings along is replaced. A root g(x, z) = 0 is the equilibrium of the layer
+    f(x, z) = z − g(x, z), which has A = ∂g/∂z. Source: first source, eq. deq-jacobian.
+
+    Args:
+        f: the layer, f(x, z) with the shape of z.
+        x: any tree of real floats.
+        z: a tree of real floats, the equilibrium at x.
+        linear_solver: a function of `deqlib.linear`; by default `automatic`.
+
+    Returns:
+        z. The errors are those of `jacobian`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([3.0])
+    >>> print(jax.jacfwd(lambda x: implicit(f, x, 2 * x**2))(x))
+    [[12.]]
     """
-    f, x = explicit(f, x, z)
-    return _implicit(f, linear_solver, x, z)
+    _validate.functions(f=f, linear_solver=linear_solver)
+    x = inputs("x", x)
+    _, z, unravel = flatten("z", z)
+    f, z = layer(f, x, z, linear_solver, unravel)
+    return unravel(moving(f, x, z))
 
 
-def explicit(f, x, z):
-    """f and x, with all the arrays that f closes over put into x.
-
-    The wrapped f is traced anew at each call: what it closes over may have changed.
-    """
-    closed = jax.make_jaxpr(lambda x, z: f(x, z))(x, z)
-
-    def explicit_f(x, z):
-        leaves = jax.tree.leaves((x[0], z))
-        return jax.core.eval_jaxpr(closed.jaxpr, x[1], *leaves)[0]
-
-    return explicit_f, (x, list(closed.consts))
+@jax.custom_jvp
+def moving(f, x, z):
+    """z, which moves with x and with what f closes over, as the theorem says."""
+    # Taylor mode, which ignores this rule, has none for the barrier, and says so.
+    return lax.optimization_barrier((f, x, z))[2]
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _implicit(f, linear_solver, x, z):
-    return z
-
-
-# The book's one differentiation rule. The z inside it is `_implicit` again, so that it
-# moves with x when the rule itself is differentiated: every further order follows.
-@_implicit.defjvp
-def _implicit_rule(f, linear_solver, primals, tangents):
-    x, z = primals
-    v, _ = tangents
-    z = _implicit(f, linear_solver, x, z)
-    return z, tangent(f, linear_solver, x, z, v)
+# The book's one differentiation rule. The z inside it is `moving` again: it moves with x
+# when the rule itself is differentiated, and every further order follows.
+@moving.defjvp
+@precisely
+def _moving_rule(primals, tangents):
+    (f, x, z), (df, dx, _) = primals, tangents
+    z = moving(f, x, z)
+    _, b = jax.jvp(lambda f, x: f(x, z), (f, x), (df, dx))
+    f = at_point(f, x, z)
+    return z, response(f, x, z, b) + failed(f.inverse.regular, z)

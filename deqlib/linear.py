@@ -1,21 +1,29 @@
 """Chapter 3. Solvers of A v = b, where A is known by its products `matvec(v)` = A v.
 
-In this book A is I − J or its transpose. A solve that fails returns NaN. Only `direct`
-sees every singular A; without the matrix, a b that A happens to reach gives some v.
+In this book A is I − J or its transpose. A solve that fails returns NaN, unless b is
+zero: then v is zero. Only `direct` sees every singular A; without the matrix, a b that
+A happens to reach gives some v.
 """
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.solvers import length, mark, picard
+from deqlib._guard import guard, lenient, varied
+from deqlib.solvers import length, picard
 
 DIRECT_UP_TO = 128
+DENSE_UP_TO = 4096
 
 
 def direct(matvec, b):
     """Solve A v = b by building A, (m, m), from m products, and factoring it (LU).
+
+    Rows and columns are scaled first: the units of the states do not matter.
 
     Args:
         matvec: maps v (m,) to A v (m,), linearly.
@@ -27,23 +35,36 @@ def direct(matvec, b):
     Raises:
         TypeError: if b is not an array of real floats.
         ValueError: if b is not a non-empty vector, or matvec(b) is not like b.
+
+    Source: Higham (2002), chapters 7 and 14.
+
+    >>> print(direct(lambda v: 2 * v, jnp.array([1.0, 3.0])))
+    [0.5 1.5]
     """
-    return factored(matvec, _vector(matvec, b))(b)
+    b = _vector(matvec, b)
+    A = products(matvec, varied(jnp.eye(b.size, dtype=b.dtype), b))
+    return factored(A).solve(b)
 
 
 def neumann(matvec, b, *, tol=None, max_steps=1000):
     """Solve A v = b by v ← v − A v + b, the partial sums of eq. (neumann-series).
 
     With A = I − Jᵀ this is the backward fixed point, eq. (deq-backward-fixed-point):
-    v ← Jᵀ v + b. It converges if the spectral radius of J is below one; else the
-    result is NaN. Source: first source, "Computing gradients through DEQs".
+    v ← Jᵀ v + b. It converges for every b if the spectral radius of J is below one;
+    above, only for a b that has no part in the directions that grow. Where it does not
+    converge the result is NaN. Source: first source, "Computing gradients through
+    DEQs".
 
     Args:
-        tol: relative to ‖v‖; by default 64 roundings of the dtype.
+        tol: relative to ‖v‖; by default 64 roundings of the dtype. Whatever it is, a
+            residual above √tol ‖b‖ is a failure.
         max_steps: the most terms to add.
 
     The other arguments and the errors are those of `direct` and, for tol and
     max_steps, of `deqlib.solvers.picard`.
+
+    >>> print(jnp.round(neumann(lambda v: v / 2, jnp.array([1.0, 3.0])), 3))
+    [2. 6.]
     """
     return iterated(picard, tol=tol, max_steps=max_steps)(matvec, b)
 
@@ -51,8 +72,8 @@ def neumann(matvec, b, *, tol=None, max_steps=1000):
 def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
     """Solve A v = b by GMRES, at most `max_steps` times `restart` products.
 
-    Needs no spectral radius below one. If the residual is above tol ‖v‖ in the end,
-    the result is NaN. Source: Saad and Schultz (1986), through JAX's own GMRES.
+    Needs no spectral radius below one. If the residual is above tol ‖v‖ or √tol ‖b‖ in
+    the end, the result is NaN. Source: Saad and Schultz (1986), through JAX's own GMRES.
 
     Args:
         tol: relative to ‖v‖; by default 64 roundings of the dtype.
@@ -60,6 +81,9 @@ def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
         restart: products between two restarts, at least 1.
 
     The other arguments and the errors are those of `neumann`.
+
+    >>> print(jnp.round(gmres(lambda v: 2 * v, jnp.array([1.0, 3.0])), 3))
+    [0.5 1.5]
     """
     b = _vector(matvec, b)
     tol = _validate.tolerance(tol, b.dtype)
@@ -74,8 +98,7 @@ def gmres(matvec, b, *, tol=None, max_steps=50, restart=20):
         maxiter=max_steps,
         solve_method="batched",
     )
-    residual = length(matvec(v) - unit)
-    return size * _credible(v, unit, residual <= tol * length(v))
+    return size * _credible(matvec, v, unit, tol)
 
 
 def iterated(solver, **options):
@@ -89,20 +112,65 @@ def iterated(solver, **options):
 
     Returns:
         A function (matvec, b) that returns v (m,), or NaN if the solver failed.
+
+    >>> solve = iterated(deqlib.anderson)
+    >>> print(jnp.round(solve(lambda v: v / 2, jnp.array([1.0, 3.0])), 3))
+    [2. 6.]
     """
 
     def solve_by_iteration(matvec, b):
         b = _vector(matvec, b)
+        tol = _validate.tolerance(options.get("tol"), b.dtype)
         unit, size = _unit(b)
-        solution = solver(lambda v: v - matvec(v) + unit, unit, **options)
-        return size * _credible(solution.z, unit, solution.converged)
+        v = solver(lambda v: v - matvec(v) + unit, unit, **options).z
+        return size * _credible(matvec, v, unit, tol)
 
     return solve_by_iteration
 
 
-def by_size(matvec, b):
-    """The default: `direct` up to 128 states, beyond that `gmres`, without a matrix."""
-    return (direct if jnp.size(b) <= DIRECT_UP_TO else gmres)(matvec, b)
+def automatic(matvec, b):
+    """The default. Up to 128 states it is `direct`; beyond, a series, then a matrix.
+
+    Neumann's series is summed for as long as it converges well, and its residual is
+    measured against b. If that is not small, A is built and factored as in `direct`;
+    above 4096 states, where the matrix would fill the memory, `gmres` solves instead.
+
+    >>> print(automatic(lambda v: 2 * v, jnp.array([1.0, 3.0])))
+    [0.5 1.5]
+    """
+    b = _vector(matvec, b)
+    if b.size <= DIRECT_UP_TO:
+        return direct(matvec, b)
+    rest = direct if b.size <= DENSE_UP_TO else gmres
+    v = _series(matvec, b)
+
+    # A loop of at most one step is not entered where it is not needed, under vmap too.
+    def again(carry):
+        return ~carry[1]
+
+    def once(carry):
+        return rest(matvec, b), jnp.asarray(True)
+
+    tol = _validate.tolerance(None, b.dtype)
+    good = length(matvec(v) - b) <= tol * length(b)
+    return lax.while_loop(again, once, (v, good))[0]
+
+
+def _series(matvec, b):
+    """b + J b + J² b + …, while the terms shrink fast enough to vanish in m of them."""
+    eps = jnp.finfo(b.dtype).eps
+    top = lambda v: jnp.max(jnp.abs(v))
+
+    def unfinished(carry):
+        _, term, k = carry
+        late = 10 * top(b) * eps ** (k / b.size)
+        return (top(term) > eps * top(b)) & (top(term) <= late)
+
+    def add(carry):
+        v, term, k = carry
+        return v + term, term - matvec(term), k + 1
+
+    return lax.while_loop(unfinished, add, (jnp.zeros_like(b), b, 0))[0]
 
 
 def solve(matvec, b, linear_solver=None):
@@ -111,56 +179,87 @@ def solve(matvec, b, linear_solver=None):
     d(A⁻¹ b) = A⁻¹ (db − dA A⁻¹ b), and the transpose of A⁻¹ solves with Aᵀ: with these
     two rules a solve can be differentiated to every order, forward and reverse, and
     the steps of the solver never are.
+
+    >>> print(jax.grad(lambda a: solve(lambda v: a * v, jnp.ones(1))[0])(2.0))
+    -0.25
     """
-    solver = _checked(by_size if linear_solver is None else linear_solver)
-    return lax.custom_linear_solve(matvec, b, solver, transpose_solve=solver)
+    inverse = linear_solver
+    if not isinstance(inverse, Inverse):
+        inverse = Inverse(None, linear_solver or automatic)
+    try:
+        return lax.custom_linear_solve(matvec, b, inverse, inverse.T)
+    except Exception:
+        # The layer has no reverse mode; or the same error comes again.
+        return lax.custom_linear_solve(matvec, b, inverse)
 
 
-def inverses(matvec, like, linear_solver=None):
-    """b ↦ A⁻¹ b and b ↦ A⁻ᵀ b, for many right-hand sides b (m,), like `like`.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Inverse:
+    """A linear solver of A v = b, or, as `.T`, of Aᵀ v = b; with A factored or not."""
 
-    `direct` factors A once for both. Differentiable as `solve` is.
-    """
-    solver = linear_solver
-    if solver is None:
-        solver = direct if jnp.size(like) <= DIRECT_UP_TO else gmres
-    both = [_checked(solver)] * 2
-    if solver is direct:
-        lu_solve = factored(matvec, like)
-        both = [lambda _, b: lu_solve(b), lambda _, b: lu_solve(b, 1)]
-    transposed = jax.linear_transpose(matvec, like)
-    return (
-        lambda b: lax.custom_linear_solve(matvec, b, *both),
-        lambda b: lax.custom_linear_solve(
-            lambda w: transposed(w)[0], b, *both[::-1]
-        ),
-    )
+    factors: Any
+    solver: Any = field(metadata={"static": True})
+    transposed: bool = field(default=False, metadata={"static": True})
 
+    @property
+    def T(self):
+        return replace(self, transposed=not self.transposed)
 
-def factored(matvec, like):
-    """A solver (b, trans=0) of A v = b, or with trans=1 of Aᵀ v = b, by one LU of A."""
-    identity = jnp.eye(like.size, dtype=like.dtype)
-    A = lax.stop_gradient(jax.vmap(matvec, in_axes=1, out_axes=1)(identity))
-    lu = jax.scipy.linalg.lu_factor(A)
-    # A = I − J is known up to a rounding of I and of J. Small pivots do not tell
-    # whether that much can make it singular; the size of its inverse does.
-    inverse = jax.scipy.linalg.lu_solve(lu, identity)
-    size = jnp.maximum(jnp.linalg.norm(A, 1), 1)
-    lost = _validate.tolerance(None, like.dtype) * size
-    regular = jnp.linalg.norm(inverse, 1) * lost < 1
-    return lambda b, trans=0: mark(
-        jax.scipy.linalg.lu_solve(lu, b, trans), regular
-    )
+    def factors_at(self, m):
+        """Whether A is factored, and has not been, where it has m rows."""
+        small = self.solver is automatic and m <= DIRECT_UP_TO
+        return self.factors is None and (self.solver is direct or small)
+
+    def at(self, A):
+        return replace(self, factors=factored(lax.stop_gradient(A)))
+
+    def __call__(self, matvec, b):
+        if self.factors is not None:
+            v = self.factors.solve(b, self.transposed)
+        else:
+            name = "linear_solver(matvec, b)"
+            v = _validate.state(name, self.solver(matvec, b), "b", b)
+        return lenient(v, b, True)
+
+    @property
+    def regular(self):
+        """Whether A is regular, as far as that is known already."""
+        return True if self.factors is None else self.factors.regular
 
 
-def _checked(solver):
-    """`solver`, if what it returns is like b."""
+class Factored(NamedTuple):
+    """A⁻¹, (m, m), and whether A is regular."""
 
-    def solve_like(matvec, b):
-        name = "linear_solver(matvec, b)"
-        return _validate.state(name, solver(matvec, b), "b", b)
+    inverse: jax.Array
+    regular: jax.Array
 
-    return solve_like
+    def solve(self, b, transposed=False):
+        v = b @ self.inverse if transposed else self.inverse @ b
+        return guard(v, self.regular)
+
+
+def factored(A):
+    """A⁻¹ by one LU of A, (m, m), after its rows and columns were scaled to one."""
+    identity = jnp.eye(len(A), dtype=A.dtype)
+    scale = lambda largest: 1 / jnp.where(largest > 0, largest, 1)
+    rows = scale(jnp.max(jnp.abs(A), 1))[:, None]
+    columns = scale(jnp.max(jnp.abs(rows * A), 0))[None, :]
+    inverse = jnp.linalg.inv(rows * A * columns) * rows.T
+    # A = I − J is known up to a rounding of I and of J, entry by entry. That much moves
+    # a solution by A⁻¹ (|I| + |J|) roundings at most; in the units of the columns:
+    moved = jnp.abs(inverse) @ (identity + jnp.abs(identity - A)) @ columns[0]
+    lost = _validate.tolerance(None, A.dtype) * jnp.max(moved)
+    return Factored(inverse * columns.T, lost < 1)
+
+
+def products(matvec, V):
+    """matvec of each column of V, (m, k)."""
+    try:
+        return jax.vmap(matvec, 1, 1)(V)
+    except TypeError:
+        # A layer with a reverse mode alone: this is never run but transposed.
+        return lax.map(matvec, V.T).T
 
 
 def _unit(b):
@@ -169,10 +268,12 @@ def _unit(b):
     return b / jnp.where(size > 0, size, 1), size
 
 
-def _credible(v, b, valid):
-    """v if valid, else NaN. A v so long that rounding A v loses b is not valid either."""
-    rounding = _validate.tolerance(None, b.dtype) * length(v)
-    return mark(v, valid & ((rounding < length(b)) | jnp.all(b == 0)))
+def _credible(matvec, v, b, tol):
+    """v, if its residual is small against v and against b; else NaN."""
+    residual = length(matvec(v) - b)
+    return guard(
+        v, (residual <= tol * length(v)) & (residual <= tol**0.5 * length(b))
+    )
 
 
 def _vector(matvec, b):

@@ -16,17 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib.jacobian import (
-    adjoint,
-    heed,
-    implicit,
-    jacobian,
-    jvp,
-    solves,
-    vjp,
-)
+from deqlib._border import border
+from deqlib.jacobian import adjoint, jacobian, jvp, response, vjp
 
 
+@border()
 def loss_gradient(loss, f, x, z, *, linear_solver=None):
     """∇L(x, z*(x)) = ∂L/∂x + (∂f/∂x)ᵀ λ, eq. (loss-gradient). One adjoint solve.
 
@@ -36,11 +30,13 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         loss: L(x, z), one real number.
         f: the layer, f(x, z) with the shape of z.
         x: any tree of real floats.
-        z: (m,), the equilibrium at x.
-        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+        z: the equilibrium at x, a tree of real floats.
+        linear_solver: a function of `deqlib.linear`; by default
+            `automatic`.
 
     Returns:
-        A tree like x; NaN if z is NaN, A is singular or the linear solve failed.
+        A tree like x; NaN if z is NaN, A is singular or the linear solve failed: see
+        `deqlib.diagnose`.
 
     Raises:
         TypeError: if x or z is not made of real floats, or loss, f or linear_solver
@@ -48,11 +44,15 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         ValueError: if z is not a non-empty vector, f(x, z) is not like z,
             loss(x, z) is not one real number, or linear_solver(matvec, b) is not
             like b.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([1.0])
+    >>> loss = lambda x, z: z[0] ** 2
+    >>> print(loss_gradient(loss, f, x, 2 * x**2))
+    [16.]
     """
-    x, z = _moving(loss, f, x, z, linear_solver)
     L_x, L_z = jax.grad(loss, (0, 1))(x, z)
-    u = heed(L_z, z)
-    through = vjp(f, x, z, u, linear_solver=linear_solver)
+    through = vjp(f, x, z, L_z)
     return jax.tree.map(jnp.add, L_x, through)
 
 
@@ -64,6 +64,7 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
 # That is the differential of λᵀ(∂f/∂x v + J w) while λ and w stand still. The
 # rest, ∂L/∂x v + uᵀ w with w standing still, joins it: together they are φ
 # below, a loss like any other, whose gradient is `loss_gradient`.
+@border()
 def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
     """∇²L(x, z*(x)) v, eq. (loss-hvp). One tangent solve and two adjoint solves.
 
@@ -74,23 +75,27 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
 
     Returns:
         A tree like x. The other arguments and the errors are those of `loss_gradient`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([1.0])
+    >>> loss = lambda x, z: z[0] ** 2
+    >>> print(loss_hvp(loss, f, x, 2 * x**2, jnp.ones(1)))
+    [48.]
     """
-    x, z = _moving(loss, f, x, z, linear_solver)
-    v = _validate.like("v", v, "x", x)
-    w = jvp(f, x, z, v, linear_solver=linear_solver)
-    u = jax.grad(loss, 1)(x, z)
-    lam = adjoint(f, x, z, u, linear_solver=linear_solver)
+    w = jvp(f, x, z, v)
+    lam = adjoint(f, x, z, jax.grad(loss, 1)(x, z))
 
     def phi(x, z):
         lagrangian = lambda x, z: loss(x, z) + lam @ f(x, z)
         return jax.jvp(lagrangian, (x, z), (v, w))[1]
 
-    return loss_gradient(phi, f, x, z, linear_solver=linear_solver)
+    return loss_gradient(phi, f, x, z)
 
 
 # The second source's section 5, a row at a time. The gradient is ∂Λ/∂x, and along
 # v all three move: x by v, z by w and λ by λ'. Since ∂Λ/∂z = 0 at every x, λ'
 # solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
+@border("x")
 def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     """∇²L(x, z*(x)), eq. (master-formula). A is factored once, by `direct`.
 
@@ -104,12 +109,16 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     Returns:
         (n, n), symmetric up to rounding. The other arguments and the errors are those
         of `loss_gradient`.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([1.0])
+    >>> loss = lambda x, z: z[0] ** 2
+    >>> print(loss_hessian(loss, f, x, 2 * x**2))
+    [[48.]]
     """
-    x, z = _moving(loss, f, _validate.vector("x", x), z, linear_solver)
     block = x.size if block is None else _validate.count("block", block)
-    solve, solve_transposed = solves(f, x, z, linear_solver)
-    u = heed(jax.grad(loss, 1)(x, z), z)
-    lam = solve_transposed(u)
+    u = jax.grad(loss, 1)(x, z)
+    lam = adjoint(f, x, z, u)
     lagrangian = lambda x, z, lam: loss(x, z) + lam @ f(x, z)
     _, df_x = jax.linearize(lambda x: f(x, z), x)
     _, change_z = jax.linearize(
@@ -118,19 +127,18 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     _, change_x = jax.linearize(jax.grad(lagrangian, 0), x, z, lam)
 
     def row(v):
-        w = solve(df_x(v))
-        r = heed(change_z(v, w), z, (w, lam))
-        dlam = solve_transposed(r)
-        return change_x(v, w, dlam), jnp.sum(0 * dlam)
+        w = response(f, x, z, df_x(v))
+        r = change_z(v, w)
+        dlam = adjoint(f, x, z, r)
+        return change_x(v, w, dlam)
 
     identity = jnp.eye(x.size, dtype=x.dtype)
     if block >= x.size:
-        rows, failed = jax.vmap(row)(identity)
-    else:
-        rows, failed = lax.map(row, identity, batch_size=block)
-    return rows + jnp.sum(failed).astype(x.dtype)  # one NaN goes everywhere
+        return jax.vmap(row)(identity)
+    return lax.map(row, identity, batch_size=block)
 
 
+@border("x")
 def gauss_newton(loss, f, x, z, *, linear_solver=None):
     """[I; S]ᵀ ∇²L [I; S], eq. (gauss-newton): the Hessian without the layer's curvature.
 
@@ -138,18 +146,13 @@ def gauss_newton(loss, f, x, z, *, linear_solver=None):
 
     Returns:
         (n, n). The arguments and the errors are those of `loss_hessian`, without block.
+
+    >>> f = lambda x, z: z / 2 + x**2
+    >>> x = jnp.array([1.0])
+    >>> loss = lambda x, z: z[0] ** 2
+    >>> print(gauss_newton(loss, f, x, 2 * x**2))
+    [[32.]]
     """
-    x, z = _moving(loss, f, _validate.vector("x", x), z, linear_solver)
-    S = jacobian(f, x, z, linear_solver=linear_solver)
+    S = jacobian(f, x, z)
     moved = lambda s: loss(x + s, z + (S @ s).astype(z.dtype))
-    failed = jnp.sum(0 * S)  # 0, or NaN: also where the loss is flat
-    return jax.hessian(moved)(jnp.zeros_like(x)) + failed.astype(x.dtype)
-
-
-def _moving(loss, f, x, z, linear_solver):
-    """x and z, checked with loss and layer; z moves with x, and is NaN if the loss is."""
-    _validate.functions(loss=loss)
-    x, z = _validate.layer(f, x, z, linear_solver)
-    _validate.scalar("loss(x, z)", jax.eval_shape(loss, x, z))
-    failed = 0 * jnp.asarray(loss(x, z), z.dtype)
-    return x, implicit(f, linear_solver, x, z + failed)
+    return jax.hessian(moved)(jnp.zeros_like(x))

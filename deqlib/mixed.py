@@ -9,24 +9,19 @@ S_t = ∂z*/∂t = A⁻¹ ∂f/∂t::
 where λ and S_t stand still in φ.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from deqlib import _validate
-from deqlib.jacobian import (
-    adjoint,
-    heed,
-    implicit,
-    jacobian,
-    jvp,
-    solves,
-    spread,
-)
+from deqlib._border import border
+from deqlib.jacobian import adjoint, jacobian, jvp, response
 from deqlib.loss import loss_gradient
 
 
 # The total derivative of A S_t = f_t in x. On the line x + s, z + S s the
 # right-hand side and A change, and z moves with x: hence f_tz and f_zz.
+@border("x", "z")
 def mixed_hessian(f, t, x, z, *, linear_solver=None):
     """H_tx = ∂²z*/∂t∂x, eq. (mixed-hessian), the corrected eq. hessian-t.
 
@@ -38,35 +33,40 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
         t: one real number.
         x: (n,), one flat vector.
         z: (m,), the equilibrium at (t, x).
-        linear_solver: a function of `deqlib.linear`; by default chosen by size.
+        linear_solver: a function of `deqlib.linear`; by default
+            `automatic`.
 
     Returns:
         H (m, n) with H_ij = ∂²z*_i/∂t∂x_j; NaN if z is NaN, A is singular or the
-        linear solve failed.
+        linear solve failed: see `deqlib.diagnose`.
 
     Raises:
         TypeError: if t, x or z is not made of real floats, or f or linear_solver is
             no function.
         ValueError: if t is not one number, x or z is not a non-empty vector,
             f(t, x, z) is not like z, or linear_solver(matvec, b) is not like b.
+
+    >>> f = lambda t, x, z: z / 2 + t * x**2
+    >>> t, x, z = jnp.array(0.5), jnp.array([3.0]), jnp.array([9.0])
+    >>> print(mixed_hessian(f, t, x, z))
+    [[12.]]
     """
-    x = _validate.vector("x", x)
-    g, p, along_t, z = _with_time(f, t, x, z, linear_solver)
-    S_t = jvp(g, p, z, along_t, linear_solver=linear_solver)
-    S = jacobian(
-        lambda x, z: g((p[0], x), z), x, z, linear_solver=linear_solver
-    )
+    if x.size > z.size:
+        row = partial(mixed_vjp, f, t, x, z)
+        return jax.vmap(row)(jnp.eye(z.size, dtype=z.dtype)).astype(z.dtype)
+    p, along_t = (t, x), (jnp.ones_like(t), jnp.zeros_like(x))
+    S_t = jvp(f, p, z, along_t)
+    S = jacobian(f.at(t), x, z)
 
     def change_along_t(s):
-        here = ((p[0], x + s), z + (S @ s).astype(z.dtype))
-        return jax.jvp(g, here, (along_t, S_t))[1]
+        here = ((t, x + s), z + (S @ s).astype(z.dtype))
+        return jax.jvp(f, here, (along_t, S_t))[1]
 
-    solve, _ = solves(g, p, z, linear_solver)
     curvature = jax.jacfwd(change_along_t)(jnp.zeros_like(x))
-    column = lambda c: solve(heed(c, z, (S_t, S)))
-    return spread(jax.vmap(column, 1, 1)(curvature))
+    return jax.vmap(lambda c: response(f, p, z, c), 1, 1)(curvature)
 
 
+@border()
 def mixed_vjp(f, t, x, z, u, *, linear_solver=None):
     """uᵀ H_tx, eq. (mixed-vjp). One tangent solve and two adjoint solves, whatever n.
 
@@ -74,27 +74,22 @@ def mixed_vjp(f, t, x, z, u, *, linear_solver=None):
 
     Args:
         x: any tree of real floats.
-        u: a cotangent on z, (m,).
+        z: any tree of real floats.
+        u: a cotangent on z, like z.
 
     Returns:
-        A tree like x. The other arguments and the errors are those of `mixed_hessian`.
+        A tree like x; NaN as above. The other arguments and the errors are those of `mixed_hessian`.
+
+    >>> f = lambda t, x, z: z / 2 + t * x**2
+    >>> t, x, z = jnp.array(0.5), jnp.array([3.0]), jnp.array([9.0])
+    >>> print(mixed_vjp(f, t, x, z, jnp.ones(1)))
+    [12.]
     """
-    g, p, along_t, z = _with_time(f, t, x, z, linear_solver)
-    S_t = jvp(g, p, z, along_t, linear_solver=linear_solver)
-    lam = adjoint(g, p, z, u, linear_solver=linear_solver)
+    p, along_t = (t, x), (jnp.ones_like(t), jax.tree.map(jnp.zeros_like, x))
+    S_t = jvp(f, p, z, along_t)
+    lam = adjoint(f, p, z, u)
 
     def phi(p, z):
-        return lam @ jax.jvp(g, (p, z), (along_t, S_t))[1]
+        return lam @ jax.jvp(f, (p, z), (along_t, S_t))[1]
 
-    return loss_gradient(phi, g, p, z, linear_solver=linear_solver)[1]
-
-
-def _with_time(f, t, x, z, linear_solver):
-    """The layer g((t, x), z), its point (t, x), the direction of t, and z moving."""
-    t = _validate.number("t", t)
-    _validate.functions(f=f)
-    _validate.floats("x", x)
-    g = lambda p, z: f(*p, z)
-    p, z = _validate.layer(g, (t, x), z, linear_solver, "f(t, x, z)")
-    along_t = (jnp.ones_like(t), jax.tree.map(jnp.zeros_like, p[1]))
-    return g, p, along_t, implicit(g, linear_solver, p, z)
+    return loss_gradient(phi, f, p, z)[1]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
+from deqlib._guard import guard, varied
 
 
 class Solution(NamedTuple):
@@ -19,7 +20,7 @@ class Solution(NamedTuple):
     Attributes:
         z: (m,), the equilibrium.
         residual: ‖g(z) − z‖ / ‖g(z)‖ at the last step, a scalar; with `history=True`
-            at every step, (max_steps + 1,), and NaN after the last.
+            at every step, (max_steps + 1,), and inf after the last.
         steps: how many times z was updated.
         converged: whether the residual came down to the tolerance.
     """
@@ -30,68 +31,97 @@ class Solution(NamedTuple):
     converged: jax.Array
 
 
-def _iterate(g, z0, start, step, tol, max_steps, history):
-    """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until r is small.
+def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
+    """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
 
-    Small is relative: ‖r‖ ≤ tol ‖g(z)‖. A state shorter than eps counts as that long,
-    so that an equilibrium at zero can be reached.
+    The norm decides: ‖r‖ ≤ tol ‖g(z)‖. At zero, ‖g(z)‖ counts as a rounding of what it
+    was at first. Then small components have their turn, to three quarters of the
+    digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a
+    step of z as small as that suffices.
+
+    Where z moved by much more than r did, A is nearly singular, and r says little about
+    z: an equilibrium that has just ceased to exist would be found. There r has to fall
+    as far as rounding lets it. With gain = ‖Δz‖ / ‖Δr‖, about ‖A⁻¹‖, Kantorovich's
+    condition for an equilibrium to be near is that gain² ‖r‖ be small, in units of z,
+    and the estimate of gain is local if gain ‖Δz‖ is.
     """
     z0 = _validate.vector("z0", z0)
     _validate.state("g(z0)", jax.eval_shape(g, z0), "z0", z0)
-    tol = _validate.tolerance(tol, z0.dtype)
+    eps, tol = jnp.finfo(z0.dtype).eps, _validate.tolerance(tol, z0.dtype)
     max_steps = _validate.count("max_steps", max_steps)
-    shortest = jnp.finfo(z0.dtype).eps
+    scale = _validate.scale(scale, z0)
 
-    def measure(z):
+    def measure(z, shortest):
         gz = g(z)
         r, size = gz - z, jnp.maximum(length(gz), shortest)
+        if scale is None:
+            residual, worst = ratio(length(r), size), top(ratio(r, gz))
+        else:
+            residual = worst = top(r / scale)
         # A state whose length overflows would make any residual look like zero.
-        return r, length(r) / jnp.where(jnp.isfinite(size), size, jnp.nan)
+        return r, jnp.where(size < jnp.inf, residual, jnp.inf), worst, size
 
     def unfinished(carry):
-        _, _, residual, _, _, k = carry
-        return (residual > tol) & jnp.isfinite(residual) & (k < max_steps)
-
-    def advance(carry):
-        z, r, _, residuals, memory, k = carry
-        z, memory = step(z, r, memory, k)
-        r, residual = measure(z)
-        if history:
-            residuals = residuals.at[k + 1].set(residual)
-        return z, r, residual, residuals, memory, k + 1
+        residual, done, k = carry[2], carry[-2], carry[-1]
+        return ~done & (residual < jnp.inf) & (k < max_steps)
 
     @jax.jit
     def run(z0):
-        r, residual = measure(z0)
-        residuals = jnp.zeros(1, z0.dtype)
+        shortest = eps * jnp.maximum(length(z0), length(g(z0)))
+
+        def advance(carry):
+            z_before, r_before, before, worst_before, *rest = carry
+            residuals, memory, _, k = rest
+            z, memory = step(z_before, r_before, memory, k)
+            r, residual, worst, size = measure(z, shortest)
+            moved, changed = top(z - z_before), top(r - r_before)
+            changed = jnp.maximum(changed - 4 * eps * top(z), 0)
+            gain = jnp.minimum(ratio(moved, changed), 1 / eps)
+            doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
+            lowest = (residual <= 4 * eps) & (residual >= before)
+            done = (residual <= tol) & (~doubt | lowest)
+            done &= (worst <= tol**0.75) | (worst >= worst_before)
+            if by_step:
+                done |= (moved <= tol * size) & (residual < jnp.inf)
+            if history:
+                residuals = residuals.at[k + 1].set(residual)
+            return z, r, residual, worst, residuals, memory, done, k + 1
+
+        r, residual, worst, _ = measure(z0, shortest)
+        residuals = varied(jnp.zeros(1, z0.dtype), r)
         if history:
-            residuals = jnp.full(max_steps + 1, jnp.nan, z0.dtype)
+            residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
-        carry = (z0, r, residual, residuals, start(z0, r), jnp.asarray(0))
-        z, _, residual, residuals, _, k = lax.while_loop(
+        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
+        carry = (z0, r, residual, worst, residuals, memory, residual == 0, 0)
+        z, _, residual, _, residuals, _, converged, k = lax.while_loop(
             unfinished, advance, carry
         )
-        converged = residual <= tol
-        if history:
-            residual = residuals
-        return Solution(mark(z, converged), residual, k, converged)
+        residual = residuals if history else residual
+        return Solution(
+            guard(z, converged), residual, jnp.asarray(k), converged
+        )
 
     return run(z0)
 
 
 def length(v):
     """‖v‖, without overflow or underflow of the squares."""
-    top = jnp.max(jnp.abs(v))
-    top = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
-    return (top * jnp.linalg.norm(v / top)).astype(v.dtype)
+    largest = top(v)
+    largest = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+    return (largest * jnp.linalg.norm(v / largest)).astype(v.dtype)
 
 
-def mark(value, valid):
-    """`value` where `valid`, else NaN. A product: its derivatives become NaN as well."""
-    return value * jnp.where(valid, 1.0, jnp.nan).astype(value.dtype)
+def top(v):
+    return jnp.max(jnp.abs(v))
 
 
-def picard(g, z0, *, tol=None, max_steps=1000, history=False):
+def ratio(a, b):
+    """|a| / |b|, where zero is no part of anything, not of zero either."""
+    return jnp.abs(a) / jnp.where(a == 0, 1, jnp.abs(b))
+
+
+def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
     """Solve z = g(z) by z ← g(z), eq. (picard-definition).
 
     Source: first source, "The Jacobian of a DEQ" (any root-finding algorithm will do).
@@ -100,9 +130,11 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False):
         g: maps (m,) to (m,).
         z0: (m,), the first guess.
         tol: relative tolerance on the residual; by default 64 roundings of the dtype.
-            Norms decide: a component smaller than tol ‖z‖ is not resolved.
+            A component much smaller than ‖z‖ has fewer digits; see `scale`.
         max_steps: after so many updates without success the solve has failed.
         history: if true, `residual` holds the residual of every step.
+        scale: (m,), what counts as one in each component, if their sizes differ widely
+            and are known: then the residual is the largest entry of (g(z) − z) / scale.
 
     Returns:
         A `Solution`.
@@ -111,13 +143,18 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False):
         TypeError: if z0 is not an array of real floats, or max_steps not an integer.
         ValueError: if z0 is not a non-empty vector, g changes its shape or dtype, tol
             is not in [eps, 1), or max_steps is below 1.
+
+    >>> print(picard(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
+    True
     """
     start = lambda z, r: ()
     step = lambda z, r, memory, k: (z + r, memory)
-    return _iterate(g, z0, start, step, tol, max_steps, history)
+    return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
 
-def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
+def anderson(
+    g, z0, *, memory=5, tol=None, max_steps=1000, history=False, scale=None
+):
     """Solve z = g(z) by Anderson acceleration, eq. (anderson-definition).
 
     Takes the combination of the last `memory` differences that would make the
@@ -127,6 +164,9 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
         memory: how many differences to keep, at least 1.
 
     The other arguments, the result and the errors are those of `picard`.
+
+    >>> print(anderson(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
+    True
     """
     memory = _validate.count("memory", memory)
 
@@ -147,10 +187,12 @@ def anderson(g, z0, *, memory=5, tol=None, max_steps=1000, history=False):
         gamma = jnp.linalg.solve(q.T @ q + ridge, q.T @ r) / length
         return z + r - (dz + dr) @ gamma, (dz, dr, z, r)
 
-    return _iterate(g, z0, start, step, tol, max_steps, history)
+    return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
 
-def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
+def broyden(
+    g, z0, *, memory=20, tol=None, max_steps=1000, history=False, scale=None
+):
     """Solve z = g(z) by Broyden's method, eq. (broyden-secant): a quasi-Newton method.
 
     Keeps H = −I + Uᵀ V, an estimate of the inverse Jacobian of g(z) − z that explains
@@ -160,6 +202,9 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
         memory: after so many updates H starts afresh from −I; at least 1.
 
     The other arguments, the result and the errors are those of `picard`.
+
+    >>> print(broyden(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
+    True
     """
     memory = _validate.count("memory", memory)
 
@@ -170,31 +215,41 @@ def broyden(g, z0, *, memory=20, tol=None, max_steps=1000, history=False):
     def step(z, r, past, k):
         U, V, z_before, r_before = past
         slot = k % memory
-        U = jnp.where(slot == 0, 0, U)
         # Of all H with H y = p, take the one that changes H⁻¹ least.
         p, y = z - z_before, r - r_before
-        v = -p + (U @ p) @ V
-        Hy = -y + (V @ y) @ U
+        known = jnp.arange(memory) < slot
+        v = -p + jnp.where(known, U @ p, 0) @ V
+        Hy = -y + jnp.where(known, V @ y, 0) @ U
         vy = v @ y
         u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
         U, V = U.at[slot].set(u), V.at[slot].set(v)
-        return z + r - (V @ r) @ U, (U, V, z, r)
+        known = jnp.arange(memory) <= slot
+        return z + r - jnp.where(known, V @ r, 0) @ U, (U, V, z, r)
 
-    return _iterate(g, z0, start, step, tol, max_steps, history)
+    return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
 
-def newton(g, z0, *, tol=None, max_steps=50, history=False):
+def newton(g, z0, *, tol=None, max_steps=50, history=False, scale=None):
     """Solve z = g(z) by Newton's method, eq. (newton-definition).
 
     Each step solves (I − J) s = g(z) − z with the m×m matrix J = ∂g/∂z: g must be
     differentiable, and m moderate. Source: Ortega and Rheinboldt (1970).
 
     The arguments, the result and the errors are those of `picard`.
+
+    >>> print(newton(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
+    True
     """
     start = lambda z, r: ()
 
     def step(z, r, memory, k):
-        A = jnp.eye(z.size, dtype=z.dtype) - jax.jacfwd(g)(z)
+        try:
+            J = jax.jacfwd(g)(z)
+        except TypeError:  # g has a reverse mode alone
+            J = jax.jacrev(g)(z)
+        A = jnp.eye(z.size, dtype=z.dtype) - J
         return z + jnp.linalg.solve(A, r), memory
 
-    return _iterate(g, z0, start, step, tol, max_steps, history)
+    return _iterate(
+        g, z0, start, step, tol, max_steps, history, scale, by_step=True
+    )

@@ -15,7 +15,7 @@ SOLVERS = {
     "gmres": linear.gmres,
     "anderson": linear.iterated(anderson),
     "broyden": linear.iterated(broyden),
-    "by_size": linear.by_size,
+    "automatic": linear.automatic,
 }
 every_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
@@ -61,17 +61,45 @@ def test_solve_is_differentiable_and_transposable(solver, truth, close):
     close(jax.jit(partial(derivatives, ours))(*system(1, m=4)), truth)
 
 
-def test_beyond_the_direct_size_no_matrix_is_built():
+def products_made(J, b):
+    """How often `automatic` multiplies one vector with A, and whether with all of I."""
+    seen = []
+
+    def matvec(v):
+        jax.debug.callback(lambda v: seen.append(v.ndim), v)
+        return v - J * v
+
+    v = jax.jit(lambda b: linear.automatic(matvec, b))(b)
+    jax.effects_barrier()
+    return v, len(seen)
+
+
+def test_a_matrix_is_built_only_where_the_series_is_slow(close):
+    """Beyond the direct size: some products where J is small, m more where it is not."""
+    m = linear.DIRECT_UP_TO + 1
+    b = jnp.linspace(1.0, 2.0, m)
+    few, many = products_made(0.2, b), products_made(-3.0, b)
+    for J, (v, _) in ((0.2, few), (-3.0, many)):
+        close(v, b / (1 - J))
+    assert few[1] < 40 < m <= many[1]
+
+
+def test_beyond_what_memory_holds_no_matrix_is_built():
     for m, builds in (
-        (linear.DIRECT_UP_TO, True),
-        (linear.DIRECT_UP_TO + 1, False),
+        (linear.DENSE_UP_TO, True),
+        (linear.DENSE_UP_TO + 1, False),
     ):
-        text = str(
-            jax.make_jaxpr(lambda b: linear.by_size(lambda v: 2.0 * v, b))(
-                jnp.ones(m)
-            )
-        )
-        assert (f"[{m},{m}]" in text) == builds
+        of = lambda b: linear.automatic(lambda v: 2.0 * v, b)
+        assert (f"[{m},{m}]" in str(jax.make_jaxpr(of)(jnp.ones(m)))) == builds
+
+
+def test_one_of_many_solves_is_slow(close):
+    """Under vmap each right-hand side gets what it needs."""
+    m = linear.DIRECT_UP_TO + 1
+    J = jnp.linspace(-3, 0.2, m)
+    B = jnp.stack([jnp.eye(m)[-1], jnp.eye(m)[0], jnp.zeros(m)])
+    solve = jax.jit(jax.vmap(lambda b: linear.solve(lambda v: v - J * v, b)))
+    close(solve(B), B / (1 - J)[None, :])
 
 
 @every_solver

@@ -14,10 +14,13 @@ from deqlib import (
     gauss_newton,
     hessian,
     jacobian,
+    jacobian_vjp,
     linear,
     loss_gradient,
     loss_hessian,
     loss_hvp,
+    mixed_hessian,
+    mixed_vjp,
     models,
     vjp,
 )
@@ -161,15 +164,24 @@ def test_one_tangent_and_two_adjoint_solves_whatever_n():
     assert evaluations[0] == evaluations[1] < 30
 
 
-def test_the_full_hessian_factors_once(monkeypatch):
+SECOND_ORDER = {
+    "loss_hessian": lambda c: loss_hessian(LOSS, c.f, c.p, c.z),
+    "loss_hvp": lambda c: loss_hvp(LOSS, c.f, c.p, c.z, c.w),
+    "mixed_vjp": lambda c: mixed_vjp(c.layer, c.t, c.x, c.z, c.u),
+    "mixed_hessian": lambda c: mixed_hessian(c.layer, c.t, c.x, c.z),
+    "jacobian_vjp": lambda c: jacobian_vjp(c.f, c.p, c.z, c.C),
+    "hessian": lambda c: hessian(c.f, c.p, c.z),
+}
+
+
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_the_matrix_is_factored_once(name, monkeypatch):
     case, factored = second.case_of(0, 5, 3), []
-    lu_factor = jax.scipy.linalg.lu_factor
+    inv = jnp.linalg.inv
     monkeypatch.setattr(
-        jax.scipy.linalg,
-        "lu_factor",
-        lambda A: factored.append(A.shape) or lu_factor(A),
+        jnp.linalg, "inv", lambda A: factored.append(A.shape) or inv(A)
     )
-    jax.eval_shape(partial(loss_hessian, LOSS, case.f), case.p, case.z)
+    jax.eval_shape(lambda: SECOND_ORDER[name](case))
     assert factored == [(5, 5)]
 
 

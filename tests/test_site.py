@@ -7,6 +7,7 @@ import time
 from functools import cache
 from html.parser import HTMLParser
 from importlib.metadata import version
+from operator import attrgetter
 from urllib.parse import unquote, urlsplit
 
 import execute
@@ -18,6 +19,7 @@ from address import address
 from address import pages as published
 from conftest import ROOT
 
+import deqlib
 from deqlib.notebook import Parameter, live_figure
 
 HTML = ROOT / "_build" / "html"
@@ -250,3 +252,16 @@ def test_each_solution_is_right_on_the_page():
         p.read_text().count('"solution"') for p in ROOT.glob("book/*.ipynb")
     ]
     assert right == sum(tagged) > 30
+
+
+def test_names_of_the_api_page_can_be_used():
+    """As they stand there, typed after `import deqlib`."""
+    html = (HTML / "book/appendices/api.html").read_text()
+    names = re.findall(r'<dt class="sig[^>]* id="(deqlib[\w.]+)"', html)
+    assert {f"deqlib.{name}" for name in deqlib.__all__} - set(names) <= {
+        "deqlib.check",
+        "deqlib.linear",
+        "deqlib.models",
+    }
+    for name in names:
+        assert callable(attrgetter(name.removeprefix("deqlib."))(deqlib)), name

@@ -1,0 +1,70 @@
+"""One mark for all that failed: a value that is NaN, in every derivative and mode."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@jax.custom_jvp
+def guard(value, valid, nothing=0.0):
+    """`value` where the solve succeeded, else NaN; and so are all its derivatives.
+
+    In reverse mode zero stays zero: a failed sample that nothing uses leaves the rest of
+    its batch alone (to the second derivative, but for reverse over reverse). `nothing` is a zero made of all that `value` may depend on:
+    derivatives fail in these directions too, also where `value` is flat.
+    """
+    return value + failed(valid, value)
+
+
+# The derivative is the identity, written as a solve: it can be transposed, zero can
+# pass, and where it failed the next derivative fails too, because `nothing` moves the
+# matrix. What is added to it is seen by forward mode alone.
+@guard.defjvp
+def _guard_rule(primals, tangents):
+    value, valid, nothing = primals
+    dvalue, _, dnothing = tangents
+    of_value = lambda a: jnp.asarray(a).astype(value.dtype)
+    scaled = lambda v: v * of_value(1 + nothing)
+    keep = lambda _, b: lenient(b, b, valid)
+    moved = dvalue + of_value(dnothing)
+    dvalue = lax.custom_linear_solve(scaled, moved, keep, keep)
+    return guard(value, valid, nothing), dvalue + failed(valid, value)
+
+
+def failed(valid, like):
+    """0, or NaN. (0 / 1 or 0 / 0: no NaN is made where nothing failed.)"""
+    return (0 / jnp.asarray(valid)).astype(like.dtype)
+
+
+def lenient(v, b, valid):
+    """v, the answer to b, where it is valid; else NaN, but zero where b is zero."""
+    none = jnp.all(b == 0)
+    return jnp.where(none, jnp.zeros_like(v), v) + failed(valid | none, v)
+
+
+def nothing(*trees):
+    """0, made of every float in the trees."""
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(trees)]
+    floats = [a for a in leaves if jnp.issubdtype(a.dtype, jnp.floating)]
+    return sum((jnp.sum(0 * a) for a in floats), jnp.zeros(()))
+
+
+def finite(*trees):
+    """Whether every number in the trees is finite."""
+    leaves = jax.tree.leaves(trees)
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in leaves]))
+
+
+def shards(*trees):
+    """The axes of a shard_map along which some array of the trees differs."""
+    kinds = map(jax.typeof, jax.tree.leaves(trees))
+    new = [getattr(kind, "mat", kind) for kind in kinds]  # jax < 0.10: no `mat`
+    axes = [getattr(k, "varying", getattr(k, "vma", ())) for k in new]
+    return set().union(*axes)
+
+
+def varied(a, *like):
+    """a, differing between the devices of a shard_map where one of `like` does."""
+    if shards(like) - shards(a):
+        return a + nothing(like).astype(a.dtype)
+    return a
