@@ -270,9 +270,9 @@ def _unit(b):
 
 def _credible(matvec, v, b, tol):
     """v, if its residual is small against v and against b; else NaN."""
-    residual = length(matvec(v) - b)
+    of_v, of_b, residual = (jnp.max(jnp.abs(a)) for a in (v, b, matvec(v) - b))
     return guard(
-        v, (residual <= tol * length(v)) & (residual <= tol**0.5 * length(b))
+        v, (residual <= 2 * tol * of_v) & (residual <= tol**0.5 * of_b)
     )
 
 

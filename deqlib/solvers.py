@@ -19,7 +19,7 @@ class Solution(NamedTuple):
 
     Attributes:
         z: (m,), the equilibrium.
-        residual: ‖g(z) − z‖ / ‖g(z)‖ at the last step, a scalar; with `history=True`
+        residual: ‖g(z) − z‖ / ‖g(z)‖, by largest entries, at the last step, a scalar; with `history=True`
             at every step, (max_steps + 1,), and inf after the last.
         steps: how many times z was updated.
         converged: whether the residual came down to the tolerance.
@@ -34,7 +34,7 @@ class Solution(NamedTuple):
 def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
 
-    The norm decides: ‖r‖ ≤ tol ‖g(z)‖. At zero, ‖g(z)‖ counts as a rounding of what it
+    The norm decides, the largest entry: ‖r‖ ≤ tol ‖g(z)‖. At zero, ‖g(z)‖ counts as a rounding of what it
     was at first. Then small components have their turn, to three quarters of the
     digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a
     step of z as small as that suffices.
@@ -51,15 +51,19 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     max_steps = _validate.count("max_steps", max_steps)
     scale = _validate.scale(scale, z0)
 
-    def measure(z, shortest):
+    def measure(z, z_before, r_before):
         gz = g(z)
-        r, size = gz - z, jnp.maximum(length(gz), shortest)
-        if scale is None:
-            residual, worst = ratio(length(r), size), top(ratio(r, gz))
-        else:
-            residual = worst = top(r / scale)
+        r = gz - z
+        by_component = ratio(r, gz) if scale is None else r / scale
+        of_all = gz, r, by_component, z, z - z_before, r - r_before
+        return r, jnp.max(jnp.abs(jnp.stack(of_all)), 1)
+
+    def relative(sizes, shortest):
+        of_g, of_r, worst, *_ = sizes
+        size = jnp.maximum(of_g, shortest)
+        residual = ratio(of_r, size) if scale is None else worst
         # A state whose length overflows would make any residual look like zero.
-        return r, jnp.where(size < jnp.inf, residual, jnp.inf), worst, size
+        return jnp.where(size < jnp.inf, residual, jnp.inf), size
 
     def unfinished(carry):
         residual, done, k = carry[2], carry[-2], carry[-1]
@@ -67,15 +71,17 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
 
     @jax.jit
     def run(z0):
-        shortest = eps * jnp.maximum(length(z0), length(g(z0)))
+        r, sizes = measure(z0, z0, z0)
+        shortest = eps * jnp.maximum(sizes[0], sizes[3])
 
         def advance(carry):
             z_before, r_before, before, worst_before, *rest = carry
             residuals, memory, _, k = rest
             z, memory = step(z_before, r_before, memory, k)
-            r, residual, worst, size = measure(z, shortest)
-            moved, changed = top(z - z_before), top(r - r_before)
-            changed = jnp.maximum(changed - 4 * eps * top(z), 0)
+            r, sizes = measure(z, z_before, r_before)
+            residual, size = relative(sizes, shortest)
+            _, _, worst, top, moved, changed = sizes
+            changed = jnp.maximum(changed - 4 * eps * top, 0)
             gain = jnp.minimum(ratio(moved, changed), 1 / eps)
             doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
             lowest = (residual <= 4 * eps) & (residual >= before)
@@ -87,7 +93,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
                 residuals = residuals.at[k + 1].set(residual)
             return z, r, residual, worst, residuals, memory, done, k + 1
 
-        r, residual, worst, _ = measure(z0, shortest)
+        residual, worst = relative(sizes, shortest)[0], sizes[2]
         residuals = varied(jnp.zeros(1, z0.dtype), r)
         if history:
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
@@ -107,13 +113,9 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
 
 def length(v):
     """‖v‖, without overflow or underflow of the squares."""
-    largest = top(v)
+    largest = jnp.max(jnp.abs(v))
     largest = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
     return (largest * jnp.linalg.norm(v / largest)).astype(v.dtype)
-
-
-def top(v):
-    return jnp.max(jnp.abs(v))
 
 
 def ratio(a, b):
