@@ -186,7 +186,7 @@ def test_broyden_secant(W, b):
     H, z, residuals = -jnp.eye(6), jnp.zeros(6), []
     r = g(z) - z
     for _ in range(6):
-        residuals.append(jnp.linalg.norm(r) / jnp.linalg.norm(g(z)))
+        residuals.append(jnp.abs(r).max() / jnp.abs(g(z)).max())
         z_next = z - H @ r
         r_next = g(z_next) - z_next
         p, y = z_next - z, r_next - r
