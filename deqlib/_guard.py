@@ -10,8 +10,9 @@ def guard(value, valid, nothing=0.0):
     """`value` where the solve succeeded, else NaN; and so are all its derivatives.
 
     In reverse mode zero stays zero: a failed sample that nothing uses leaves the rest of
-    its batch alone (to the second derivative, but for reverse over reverse). `nothing` is a zero made of all that `value` may depend on:
-    derivatives fail in these directions too, also where `value` is flat.
+    its batch alone (to the second derivative, but for reverse over reverse). `nothing`
+    is a zero made of all that `value` may depend on: derivatives fail in these
+    directions too, also where `value` is flat.
     """
     return value + failed(valid, value)
 

@@ -25,7 +25,8 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
         linear_solver: a function of `deqlib.linear`, for the derivatives; by default
             chosen by size. One of your own must return NaN if it fails, and must not
             close over traced values.
-        **options: go to the solver: tol, max_steps, history.
+        **options: go to the solver: tol, max_steps, history, and scale, for a state whose
+            components have different units or sizes.
 
     Returns:
         A `Solution`. Its z has the derivatives of z*(x) to every order, in forward and

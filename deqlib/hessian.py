@@ -28,8 +28,7 @@ def hessian(f, x, z, *, linear_solver=None):
         f: the layer, f(x, z) with the shape of z.
         x: (n,), one flat vector.
         z: (m,), the equilibrium at x.
-        linear_solver: a function of `deqlib.linear`; by default
-            `automatic`.
+        linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
         H (m, n, n) with H_ijk = ∂²z*_i/∂x_j∂x_k. No larger array of second

@@ -27,13 +27,14 @@ def jacobian(f, x, z, *, linear_solver=None):
     """S = A⁻¹ ∂f/∂x, eq. (deq-jacobian): the Jacobian of the equilibrium.
 
     Source: first source, eq. deq-jacobian; second source, section 2 (its Z).
+    f must be differentiable at (x, z). At a kink, such as relu at 0, JAX differentiates
+    one branch, or a mean of two, and S need not be a slope of either side.
 
     Args:
         f: the layer, f(x, z) with the shape of z.
         x: (n,), one flat vector.
         z: (m,), the equilibrium at x; for the products any tree of floats.
-        linear_solver: a function of `deqlib.linear`; by default
-            `automatic`.
+        linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
         S (m, n), or NaN if z is NaN, A is singular or the linear solve failed:

@@ -149,7 +149,7 @@ def automatic(matvec, b):
         return ~carry[1]
 
     def once(carry):
-        return rest(matvec, b), jnp.asarray(True)
+        return rest(matvec, b), carry[1] | True
 
     tol = _validate.tolerance(None, b.dtype)
     good = length(matvec(v) - b) <= tol * length(b)
@@ -170,7 +170,8 @@ def _series(matvec, b):
         v, term, k = carry
         return v + term, term - matvec(term), k + 1
 
-    return lax.while_loop(unfinished, add, (jnp.zeros_like(b), b, 0))[0]
+    nothing_yet = varied(jnp.zeros_like(b), b)
+    return lax.while_loop(unfinished, add, (nothing_yet, b, 0))[0]
 
 
 def solve(matvec, b, linear_solver=None):

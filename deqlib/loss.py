@@ -31,8 +31,7 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         f: the layer, f(x, z) with the shape of z.
         x: any tree of real floats.
         z: the equilibrium at x, a tree of real floats.
-        linear_solver: a function of `deqlib.linear`; by default
-            `automatic`.
+        linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
         A tree like x; NaN if z is NaN, A is singular or the linear solve failed: see

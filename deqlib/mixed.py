@@ -33,8 +33,7 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
         t: one real number.
         x: (n,), one flat vector.
         z: (m,), the equilibrium at (t, x).
-        linear_solver: a function of `deqlib.linear`; by default
-            `automatic`.
+        linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
         H (m, n) with H_ij = ∂²z*_i/∂t∂x_j; NaN if z is NaN, A is singular or the

@@ -34,10 +34,11 @@ class Solution(NamedTuple):
 def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
 
-    The norm decides, the largest entry: ‖r‖ ≤ tol ‖g(z)‖. At zero, ‖g(z)‖ counts as a rounding of what it
-    was at first. Then small components have their turn, to three quarters of the
-    digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a
-    step of z as small as that suffices.
+    ‖·‖ is the largest entry, and small is relative: ‖r‖ ≤ tol ‖g(z)‖. (At zero, ‖g(z)‖
+    counts as a rounding of what it was at first.) Then small components have their
+    turn, to three quarters of the digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of
+    them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a step of z
+    as small as that suffices.
 
     Where z moved by much more than r did, A is nearly singular, and r says little about
     z: an equilibrium that has just ceased to exist would be found. There r has to fall

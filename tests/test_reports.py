@@ -203,11 +203,14 @@ def test_a_layer_with_reverse_mode_alone():
         )
 
 
-@pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
-def test_shard_map_with_its_defaults(solver):
+@pytest.mark.parametrize(
+    "solver, m",
+    [(picard, 1), (anderson, 1), (broyden, 1), (newton, 1), (broyden, 130)],
+)
+def test_shard_map_with_its_defaults(solver, m):
     """lineax 185, jax 27664. One device is enough for the types to be checked."""
     f = lambda p, z: p[0] * z + p[1]
-    solve = lambda p: fixed_point(f, p, jnp.zeros(1), solver=solver).z
+    solve = lambda p: fixed_point(f, p, jnp.zeros(m), solver=solver).z[:1]
     of = lambda w, X: jax.vmap(lambda x: solve((w, x)))(X)
     sharded = jax.shard_map(
         of,
