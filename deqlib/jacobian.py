@@ -51,14 +51,20 @@ def jacobian(f, x, z, *, linear_solver=None):
     >>> print(jacobian(f, x, 2 * x**2))
     [[12.]]
     """
-    if x.size <= z.size:
-        try:
-            column = partial(jvp, f, x, z)
-            return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
-        except TypeError:  # f has a reverse mode alone
-            pass
-    row = partial(vjp, f, x, z)
-    return jax.vmap(row)(jnp.eye(z.size, dtype=z.dtype)).astype(z.dtype)
+
+    def columns():
+        column = partial(jvp, f, x, z)
+        return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+
+    def rows():
+        row = partial(vjp, f, x, z)
+        return jax.vmap(row)(jnp.eye(z.size, dtype=z.dtype)).astype(z.dtype)
+
+    few, many = (columns, rows) if x.size <= z.size else (rows, columns)
+    try:
+        return few()
+    except (TypeError, ValueError):  # f has the other mode alone
+        return many()
 
 
 @border(returns_state=True)

@@ -181,6 +181,9 @@ def test_forward_mode_through_a_loop_in_the_layer():
             jax.jacfwd(jax.jacfwd(solve))(x), 0, atol=1e-9
         )
     np.testing.assert_allclose(jacobian(loop, x, 2 * x), [[2.0]])
+    wide = lambda x, z: loop(x[:1] + x[1:], z)
+    S = jacobian(wide, jnp.ones(2), 4 * x)
+    np.testing.assert_allclose(S, [[2.0, 2.0]])
     with pytest.raises(Exception, match="[Rr]everse|backwards|transpose"):
         jax.grad(lambda x: solve(x).sum())(x)
 
