@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from deqlib import check, linear, models
+from deqlib import check, linear, models, solvers
 from deqlib.equilibrium import fixed_point
 from deqlib.hessian import hessian, jacobian_vjp
 from deqlib.jacobian import adjoint, implicit, jacobian, jvp, vjp
@@ -36,5 +36,6 @@ __all__ = [
     "models",
     "newton",
     "picard",
+    "solvers",
     "vjp",
 ]

@@ -6,6 +6,7 @@ import jax
 from deqlib import check as check
 from deqlib import linear as linear
 from deqlib import models as models
+from deqlib import solvers as solvers
 
 __all__: list[str]
 __version__: str
@@ -47,6 +48,7 @@ def broyden(
     max_steps: int = ...,
     history: bool = ...,
     scale: jax.typing.ArrayLike | None = ...,
+    easy: bool = ...,
 ) -> Solution: ...
 def diagnose(
     f: Callable[..., Any],

@@ -249,7 +249,8 @@ def factored(A):
     inverse = jnp.linalg.inv(rows * A * columns) * rows.T
     # A = I − J is known up to a rounding of I and of J, entry by entry. That much moves
     # a solution by A⁻¹ (|I| + |J|) roundings at most; in the units of the columns:
-    moved = jnp.abs(inverse) @ (identity + jnp.abs(identity - A)) @ columns[0]
+    moved = (identity + jnp.abs(identity - A)) @ columns[0]
+    moved = jnp.abs(inverse) @ moved
     lost = _validate.tolerance(None, A.dtype) * jnp.max(moved)
     return Factored(inverse * columns.T, lost < 1)
 

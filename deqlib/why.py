@@ -41,7 +41,7 @@ def diagnose(f, x, z, *, linear_solver=None):
 
     >>> import jax.numpy as jnp
     >>> print(diagnose(lambda x, z: z / 2 + x, jnp.ones(1), jnp.ones(1)))
-    z is no equilibrium: f(x, z) and z differ by 0.33 of their length, and a Newton step would move z by 1 of its own.
+    z is no equilibrium: f(x, z) and z differ by 0.33 of their size, and a Newton step would move z by 1 of its own.
     """
     _validate.functions(f=f, linear_solver=linear_solver)
     x = inputs("x", x)
@@ -62,13 +62,13 @@ def diagnose(f, x, z, *, linear_solver=None):
     if not factored(A).regular:
         return " ".join([*words, singular(f, x, z, A)])
     step = jnp.linalg.solve(A, r)
-    size = lambda v: float(length(v))
+    size = lambda v: float(jnp.max(jnp.abs(v)))
     relative = size(r) / max(size(value), 1e-300)
     moved = size(step) / max(size(z), 1e-300)
     if relative > 64 * eps and moved > 64 * eps:
         words.append(
             f"z is no equilibrium: f(x, z) and z differ by {relative:.2g} of their "
-            f"length, and a Newton step would move z by {moved:.2g} of its own."
+            f"size, and a Newton step would move z by {moved:.2g} of its own."
         )
     words += rounding(f, x, z, A, max(size(r), eps * size(z)))
     b = jnp.linspace(1.0, 2.0, z.size, dtype=z.dtype)

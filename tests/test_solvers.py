@@ -10,8 +10,9 @@ import second
 
 from deqlib import anderson, broyden, models, newton, picard
 from deqlib.check import relative_error
+from deqlib.solvers import automatic
 
-SOLVERS = [picard, anderson, broyden, newton]
+SOLVERS = [picard, anderson, broyden, newton, automatic]
 every_solver = pytest.mark.parametrize(
     "solver", SOLVERS, ids=lambda s: s.__name__
 )
@@ -181,7 +182,33 @@ def test_bad_arguments(solver):
         solver(lambda z: jnp.ones(3), z0)
 
 
-@pytest.mark.parametrize("solver", [anderson, broyden])
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def by_all(rotation, radius):
+    g = lambda z: jnp.tanh(radius * rotation @ z + 1)
+    return [
+        solver(g, jnp.zeros(6), history=True)
+        for solver in (picard, broyden, automatic)
+    ]
+
+
+def test_the_default_is_picard_where_that_is_fast_and_broyden_beyond():
+    """In one batch: spectral radii at zero from an easy one to ones that repel."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    radii = np.array([0.3, 0.7, 1.5, 2.5])
+    plain, secant, default = by_all(rotation, radii)
+    assert default.converged.all()
+    easy = radii < 0.5
+    assert (default.steps[easy] == plain.steps[easy]).all()
+    assert (default.residual[easy] == plain.residual[easy]).all()
+    assert (plain.steps > 2 * default.steps)[~easy].any()
+    assert (default.steps <= secant.steps + 40).all()
+    for steps, residuals in zip(default.steps, default.residual, strict=True):
+        assert np.isfinite(residuals[: steps + 1]).all()
+        assert np.isinf(residuals[steps + 1 :]).all()
+
+
+@pytest.mark.parametrize("solver", [anderson, broyden, automatic])
 def test_memory_is_counted(solver):
     with pytest.raises(ValueError, match="memory: expected at least 1"):
         solver(jnp.cos, jnp.ones(2), memory=0)
