@@ -1,15 +1,19 @@
 """What makes a test of the two sides of a numbered equation.
 
+The docstring of the sides is the formula as it stands on the page. It says what the test
+is a test of: when the two differ, the test fails.
 Seeds are data: the sides are functions of arrays, and one program for each shape
 evaluates them for all seeds at a time.
 """
 
+import inspect
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
+import ledger
 import numpy as np
 import programs
 import pytest
@@ -60,6 +64,23 @@ def gap(pair):
     return max(excess, 0.0)  # NaN stays
 
 
+@cache
+def printed():
+    """{label: formula} of the pages."""
+    return {e.label: e.latex for e in ledger.equations()}
+
+
+def difference(label, of_test, on_page):
+    """What to say where two formulas differ, whitespace apart; "" where they do not."""
+    of_test, on_page = (inspect.cleandoc(s or "") for s in (of_test, on_page))
+    if "".join(of_test.split()) == "".join(on_page.split()):
+        return ""
+    return (
+        f"equation {label}: whoever changes one must look at the other.\n\n"
+        f"On the page:\n{on_page}\n\nIn the docstring of its test:\n{of_test}"
+    )
+
+
 def equation(label, samples):
     """The test of an equation, from a generator of the pairs that should be equal."""
 
@@ -69,6 +90,8 @@ def equation(label, samples):
         @pytest.mark.equation(label)
         @pytest.mark.parametrize("sample", samples, ids=lambda s: s.name)
         def test(sample, enter):
+            differs = difference(label, sides.__doc__, printed().get(label))
+            assert not differs, differs
             before = programs.count
             pairs = jax.tree.map(np.asarray, program(*sample.arguments()))
             compiled.append(programs.count - before)

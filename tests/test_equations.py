@@ -1,7 +1,8 @@
 """The ledger: each numbered equation, both sides, on several random layers.
 
 Layers have non-symmetric weights, m ≠ n in both directions, and every mixed derivative
-alive. Where the book states an equation for a special layer, that layer is drawn.
+alive. Where the book states an equation for a special layer, that layer is drawn. The
+docstring of a test is the formula on the page: whoever changes one looks at the other.
 """
 
 import inspect
@@ -126,6 +127,7 @@ def quadratic(t, z):
 
 @equation("quadratic-equilibrium", draws(uniform(-3, 0.9, 1)))
 def test_quadratic_equilibrium(t):
+    r"""z^*(t) = 2 - 2\sqrt{1 - t}, \quad t \le 1."""
     yield (
         deqlib.fixed_point(quadratic, t, jnp.zeros(1)).z,
         2 - 2 * jnp.sqrt(1 - t),
@@ -134,6 +136,7 @@ def test_quadratic_equilibrium(t):
 
 @equation("quadratic-slope", draws(uniform(-3, 0.9, 1)))
 def test_quadratic_slope(t):
+    r"""\frac{\mathrm{d} z^*}{\mathrm{d} t} = \frac{1}{1 - z^*/2}."""
     z = 2 - 2 * jnp.sqrt(1 - t)
     yield (
         jax.jacfwd(lambda t: 2 - 2 * jnp.sqrt(1 - t))(t),
@@ -147,11 +150,15 @@ def test_quadratic_slope(t):
 
 @equation("affine-equilibrium", draws(uniform(-0.9, 0.9), normal()))
 def test_affine_equilibrium(w, b):
+    r"""z^* = \frac{b}{1 - w}."""
     yield picard(lambda z: w * z + b, jnp.zeros(1)).z, b[None] / (1 - w)
 
 
 @equation("banach-bound", draws(contraction(6), normal(6), normal(6)))
 def test_banach_bound(W, b, start):
+    r"""
+    \lVert z_k - z^* \rVert \le \frac{q^k}{1 - q}\,\lVert z_1 - z_0 \rVert.
+    """
     g = lambda z: jnp.tanh(W @ z + b)
     z_star = newton(g, jnp.zeros(6)).z
     states = [start]
@@ -164,6 +171,7 @@ def test_banach_bound(W, b, start):
 
 @equation("picard-error", draws(contraction(5), normal(5)))
 def test_picard_error(J, b):
+    r"""z_k - z^* = J^k\,(z_0 - z^*)."""
     z, z_star = jnp.ones(5), jnp.linalg.solve(jnp.eye(5) - J, b)
     start = z - z_star
     for k in range(1, 8):
@@ -173,6 +181,12 @@ def test_picard_error(J, b):
 
 @equation("heron-error", draws(uniform(0.5, 9, 1), uniform(3, 9, 1)))
 def test_heron_error(x, z):
+    r"""
+    \begin{aligned}
+    z_{k+1} &= \frac12\Bigl(z_k + \frac{x}{z_k}\Bigr), \\[1ex]
+    z_{k+1} - \sqrt{x} &= \frac{(z_k - \sqrt{x})^2}{2 z_k}.
+    \end{aligned}
+    """
     yield (
         models.square_root(x, z) - jnp.sqrt(x),
         (z - jnp.sqrt(x)) ** 2 / (2 * z),
@@ -181,7 +195,8 @@ def test_heron_error(x, z):
 
 @equation("broyden-secant", draws(contraction(6), normal(6)))
 def test_broyden_secant(W, b):
-    """The dense method obeys the secant equation, and deqlib's makes the same steps."""
+    r"""H_{k+1}\,(r_{k+1} - r_k) = z_{k+1} - z_k."""
+    # The dense method obeys the secant equation, and deqlib's makes the same steps.
     g = lambda z: jnp.tanh(W @ z + b)
     H, z, residuals = -jnp.eye(6), jnp.zeros(6), []
     r = g(z) - z
@@ -202,6 +217,7 @@ def test_broyden_secant(W, b):
 
 @equation("square-root-derivative", draws(uniform(0.1, 9, 1)))
 def test_square_root_derivative(x):
+    r"""\frac{\mathrm{d}}{\mathrm{d} x}\sqrt{x} = \frac{1}{2\sqrt{x}}."""
     truth = jnp.diag(1 / (2 * jnp.sqrt(x)))
     yield jax.jacfwd(jnp.sqrt)(x), truth
     yield jacobian(models.square_root, x, jnp.sqrt(x)), truth
@@ -209,6 +225,10 @@ def test_square_root_derivative(x):
 
 @equation("implicit-function", LAYERS)
 def test_implicit_function(case):
+    r"""
+    S = -\Bigl[\frac{\partial f^\star}{\partial z}\Bigr]^{-1}
+      \frac{\partial f^\star}{\partial x}.
+    """
     root = lambda x, z: case.f(x, z) - z
     by_z, by_x = (
         jax.jacfwd(root, 1)(case.x, case.z),
@@ -219,18 +239,31 @@ def test_implicit_function(case):
 
 @equation("root-jacobian", LAYERS)
 def test_root_jacobian(case):
+    r"""
+    \begin{aligned}
+    \frac{\partial f^\star_i}{\partial z_j} &=
+      \frac{\partial f_i}{\partial z_j} - \delta_{ij}, \\[1ex]
+    \text{that is,}\quad \frac{\partial f^\star}{\partial z} &= J - I,
+    \end{aligned}
+    """
     root = lambda z: case.f(case.x, z) - z
     yield jax.jacfwd(root)(case.z), case.J - jnp.eye(case.m)
 
 
 @equation("deq-jacobian", LAYERS)
 def test_deq_jacobian(case):
+    r"""
+    \underbrace{S}_{m \times n} =
+      \underbrace{A^{-1}}_{m \times m}\,\underbrace{\frac{\partial f}{\partial
+      x}}_{m \times n}, \quad A = I - J.
+    """
     yield case.S, jnp.linalg.inv(case.A) @ case.fx
     yield case.S, jacobian(case.f, case.x, case.z)
 
 
 @equation("implicit-equation", LAYERS)
 def test_implicit_equation(case):
+    r"""S = \frac{\partial f}{\partial x} + J S."""
     S = jacobian(case.f, case.x, case.z)
     yield case.S, case.fx + case.J @ case.S
     yield S, case.fx + case.J @ S
@@ -238,12 +271,14 @@ def test_implicit_equation(case):
 
 @equation("deq-jvp", LAYERS)
 def test_deq_jvp(case):
+    r"""A\,(S v) = \frac{\partial f}{\partial x}\,v."""
     yield case.A @ (case.S @ case.v), case.fx @ case.v
     yield case.A @ jvp(case.f, case.x, case.z, case.v), case.fx @ case.v
 
 
 @equation("unroll-jacobian", LAYERS)
 def test_unroll_jacobian(case):
+    r"""S_K = \sum_{k=0}^{K-1} J^k\,\frac{\partial f}{\partial x}."""
     for K in (1, 2, 5):
         powers = sum(jnp.linalg.matrix_power(case.J, k) for k in range(K))
         unrolled = partial(case.unrolled, steps=K, z0=case.z)
@@ -252,6 +287,7 @@ def test_unroll_jacobian(case):
 
 @equation("unroll-error", LAYERS)
 def test_unroll_error(case):
+    r"""S - S_K = J^K S."""
     S = case.S
     for K in (1, 3):
         unrolled = partial(case.unrolled, steps=K, z0=case.z)
@@ -263,6 +299,9 @@ def test_unroll_error(case):
 
 @equation("cell-slope", draws(uniform(-0.9, 0.9), normal()))
 def test_cell_slope(w, b):
+    r"""
+    \frac{\mathrm{d} z^*}{\mathrm{d} b} = \frac{1 - z^2}{1 - w\,(1 - z^2)}.
+    """
     x = jnp.array([w, b])
     step = lambda b: lambda z, _: (jnp.tanh(w * z + b), None)
     unrolled = lambda b: jax.lax.scan(step(b), jnp.zeros(1), length=500)[0][0]
@@ -277,6 +316,15 @@ def test_cell_slope(w, b):
 
 @equation("net-gradient", LAYERS)
 def test_net_gradient(case):
+    r"""
+    \begin{aligned}
+    &\nabla (\ell \circ NN)(x') = \\
+    &\quad \underbrace{\nabla \ell(y)}_{1 \times m'}\;
+    \underbrace{J_{\text{post}}(z^*)}_{m' \times m}\;
+    \underbrace{S(x)}_{m \times n}\;
+    \underbrace{J_{\text{prior}}(x')}_{n \times n'}.
+    \end{aligned}
+    """
     mix = jnp.asarray(
         np.random.default_rng(case.m).normal(size=(case.n, case.n + 2))
     )
@@ -301,11 +349,20 @@ def test_net_gradient(case):
 
 @equation("adjoint-equation", LAYERS)
 def test_adjoint_equation(case):
+    r"""
+    \underbrace{A^\top}_{m \times m}\,\underbrace{\lambda}_{m} =
+      \underbrace{u}_{m}.
+    """
     yield case.A.T @ adjoint(case.f, case.x, case.z, case.u), case.u
 
 
 @equation("deq-vjp", LAYERS)
 def test_deq_vjp(case):
+    r"""
+    \underbrace{u^\top S}_{1 \times n} =
+      \underbrace{\lambda^\top}_{1 \times m}\,\underbrace{\frac{\partial
+      f}{\partial x}}_{m \times n}.
+    """
     lam = jnp.linalg.solve(case.A.T, case.u)
     yield case.u @ case.S, lam @ case.fx
     yield vjp(case.f, case.x, case.z, case.u), lam @ case.fx
@@ -313,6 +370,11 @@ def test_deq_vjp(case):
 
 @equation("deq-backward-fixed-point", LAYERS)
 def test_deq_backward_fixed_point(case):
+    r"""
+    \underbrace{\lambda^\top}_{1 \times m} =
+      \underbrace{\lambda^\top}_{1 \times m}\,\underbrace{J}_{m \times m} +
+      \underbrace{u^\top}_{1 \times m}.
+    """
     for solver in (linear.direct, linear.neumann):
         lam = adjoint(case.f, case.x, case.z, case.u, linear_solver=solver)
         yield lam, lam @ case.J + case.u
@@ -320,7 +382,8 @@ def test_deq_backward_fixed_point(case):
 
 @equation("neumann-series", LAYERS)
 def test_neumann_series(case):
-    """K steps of the backward iteration from zero, against K terms of the series."""
+    r"""\lambda_K = \sum_{k=0}^{K-1} (J^\top)^k\,u,"""
+    # K steps of the backward iteration from zero, against K terms of the series.
     lam = jnp.zeros(case.m)
     _, pull = jax.vjp(partial(case.f, case.x), case.z)
     for K in range(1, 8):
@@ -333,6 +396,7 @@ def test_neumann_series(case):
 
 @equation("truncation-error", LAYERS)
 def test_truncation_error(case):
+    r"""\lambda - \lambda_K = (J^\top)^K \lambda."""
     lam = adjoint(case.f, case.x, case.z, case.u)
     for K in (1, 3):
         partial_sum = sum(
@@ -343,6 +407,9 @@ def test_truncation_error(case):
 
 @equation("descent-bound", LAYERS)
 def test_descent_bound(case):
+    r"""
+    (1 - \lVert J \rVert)\,\lVert \lambda \rVert^2 \;\le\; \lambda^\top u.
+    """
     lam = adjoint(case.f, case.x, case.z, case.u)
     yield NoLarger((1 - jnp.linalg.norm(case.J, 2)) * lam @ lam, lam @ case.u)
 
@@ -388,6 +455,7 @@ TIMED = with_time(Timed)
 
 @equation("bilinear-mixed", draws(normal(2)))
 def test_bilinear_mixed(drawn):
+    r"""\frac{\partial^2 z^*}{\partial t\,\partial x} = \frac{1}{(1 - x)^2}."""
     t, x = drawn / 4
     z = lambda t, x: t / (1 - x)
     yield z(t, x), t + x * z(t, x)
@@ -396,6 +464,9 @@ def test_bilinear_mixed(drawn):
 
 @equation("square-mixed", draws(uniform(0.1, 0.4), uniform(0.1, 0.4)))
 def test_square_mixed(t, x):
+    r"""
+    \frac{\partial^2 z^*}{\partial t\,\partial x} = \frac{1/2}{(1 - z/2)^3}.
+    """
     z = lambda t, x: 2 - 2 * jnp.sqrt(1 - t - x)
     yield z(t, x), t + x + z(t, x) ** 2 / 4
     yield jax.grad(jax.grad(z), 1)(t, x), 0.5 / (1 - z(t, x) / 2) ** 3
@@ -403,11 +474,24 @@ def test_square_mixed(t, x):
 
 @equation("time-sensitivity", TIMED)
 def test_time_sensitivity(timed):
+    r"""
+    \underbrace{A}_{m \times m}\,\underbrace{S_t}_{m} = \underbrace{f_t}_{m},
+      \qquad A = I - f_z.
+    """
     yield timed.A @ timed.slopes[0], timed.f_t
 
 
 @equation("mixed-equation", TIMED)
 def test_mixed_equation(timed):
+    r"""
+    \begin{aligned}
+    \frac{\mathrm{d} S_t}{\mathrm{d} x_k} &=
+      A^{-1}\frac{\mathrm{d} f_t}{\mathrm{d} x_k} -
+      A^{-1}\frac{\mathrm{d} A}{\mathrm{d} x_k}A^{-1} f_t \\
+    &= A^{-1}\Bigl(\frac{\mathrm{d} f_t}{\mathrm{d} x_k} +
+      \frac{\mathrm{d} f_z}{\mathrm{d} x_k}\,S_t\Bigr).
+    \end{aligned}
+    """
     S_t, _ = timed.slopes
     A = lambda *at: jnp.eye(timed.m) - jax.jacfwd(timed.f, 2)(*at)
     df_t = timed.moving(jax.jacfwd(timed.f, 0))
@@ -420,6 +504,7 @@ def test_mixed_equation(timed):
 
 @equation("total-time-slope", TIMED)
 def test_total_time_slope(timed):
+    r"""\frac{\mathrm{d} f_t}{\mathrm{d} x_k} = f_{t x_k} + f_{tz}\,S_k,"""
     yield (
         timed.moving(jax.jacfwd(timed.f, 0)),
         timed.f_tx + timed.f_tz @ timed.slopes[1],
@@ -428,6 +513,10 @@ def test_total_time_slope(timed):
 
 @equation("total-state-slope", TIMED)
 def test_total_state_slope(timed):
+    r"""
+    \frac{\mathrm{d} f_z}{\mathrm{d} x_k}\,S_t = f_{z x_k} S_t + f_{zz}[S_t,
+      S_k].
+    """
     S_t, S = timed.slopes
     yield (
         jnp.einsum("ijk,j->ik", timed.moving(jax.jacfwd(timed.f, 2)), S_t),
@@ -448,6 +537,12 @@ def mixed_bracket(timed):
 
 @equation("mixed-hessian", TIMED)
 def test_mixed_hessian(timed):
+    r"""
+    \begin{aligned}
+    H_{tx} = A^{-1}\Bigl( & f_{tx} + f_{tz}\,S + f_{zx} \times_2 S_t^\top \\
+    & + f_{zz}[S_t, S] \Bigr).
+    \end{aligned}
+    """
     right = jnp.linalg.solve(timed.A, mixed_bracket(timed))
     yield timed.H, right
     yield deqlib.mixed_hessian(timed.f, *timed.at), right
@@ -458,6 +553,10 @@ def test_mixed_hessian(timed):
 
 @equation("pencil-slope", draws(uniform(0.1, 0.5), uniform(0.1, 0.5)))
 def test_pencil_slope(t, x):
+    r"""
+    \frac{\partial y}{\partial t} = \frac{2t}{(1 - x)^2}, \quad
+    \frac{\partial^2 y}{\partial t\,\partial x} = \frac{4t}{(1 - x)^3}.
+    """
     y = lambda t, x: (t / (1 - x)) ** 2
     yield jax.grad(y)(t, x), 2 * t / (1 - x) ** 2
     yield jax.grad(jax.grad(y), 1)(t, x), 4 * t / (1 - x) ** 3
@@ -504,11 +603,23 @@ NETWORKS = with_time(Network)
 
 @equation("net-slope", NETWORKS)
 def test_net_slope(network):
+    r"""
+    \underbrace{J_{NN,t}}_{m'} =
+      \underbrace{J_{\text{post}}(z^*)}_{m' \times m}\;\underbrace{S_t}_{m}.
+    """
     yield network.slope, network.J_post @ network.slopes[0]
 
 
 @equation("net-mixed", NETWORKS)
 def test_net_mixed(network):
+    r"""
+    \begin{aligned}
+    \underbrace{H_{NN,tx}}_{m' \times n} = {} &
+      \underbrace{\nabla^2 n_{\text{post}}[S_t, S]}_{m' \times n} \\
+    & + \underbrace{J_{\text{post}}}_{m' \times m}\,\underbrace{H_{tx}}_{m
+      \times n}.
+    \end{aligned}
+    """
     S_t, S = network.slopes
     bend = jnp.einsum("ijl,j,lk->ik", network.bend, S_t, S)
     yield network.H_NN, bend + network.J_post @ network.H
@@ -516,6 +627,13 @@ def test_net_mixed(network):
 
 @equation("frozen-slope", NETWORKS)
 def test_frozen_slope(network):
+    r"""
+    \begin{gathered}
+    u^\top \mathrm{d} S_t = \lambda^\top\bigl(\mathrm{d} f_t + \mathrm{d}
+      f_z\,S_t\bigr), \\[0.2em]
+    A^\top \lambda = u.
+    \end{gathered}
+    """
     lam = jnp.linalg.solve(network.A.T, network.u)
     df_t = network.moving(jax.jacfwd(network.f, 0))
     df_z = network.moving(jax.jacfwd(network.f, 2))
@@ -528,6 +646,14 @@ def test_frozen_slope(network):
 
 @equation("mixed-vjp", NETWORKS)
 def test_mixed_vjp(network):
+    r"""
+    \begin{gathered}
+    \underbrace{u^\top H_{tx}}_{1 \times n} =
+      \frac{\partial \varphi}{\partial x} + \underbrace{\mu^\top}_{1 \times m}
+      \frac{\partial f}{\partial x}, \\[0.6em]
+    A^\top \mu = \Bigl(\frac{\partial \varphi}{\partial z}\Bigr)^{\!\top}.
+    \end{gathered}
+    """
     lam = jnp.linalg.solve(network.A.T, network.u)
     right = network.through(network.frozen(lam))
     yield network.u @ network.H, right
@@ -537,6 +663,13 @@ def test_mixed_vjp(network):
 
 @equation("net-slope-gradient", NETWORKS)
 def test_net_slope_gradient(network):
+    r"""
+    \begin{gathered}
+    \nabla_x(u^\top J_{NN,t}) = \frac{\partial \varphi}{\partial x} + \mu^\top
+      \frac{\partial f}{\partial x}, \\
+    \varphi = u^\top J_{\text{post}}(z) S_t + \lambda^\top(f_t + f_z S_t).
+    \end{gathered}
+    """
     lam = jnp.linalg.solve(network.A.T, network.J_post.T @ network.w)
     frozen, S_t = network.frozen(lam), network.slopes[0]
 
@@ -548,7 +681,15 @@ def test_net_slope_gradient(network):
 
 @equation("v-product", NETWORKS)
 def test_v_product(network):
-    """V by autodiff of λᵀf, which is one number."""
+    r"""
+    \begin{gathered}
+    G = u^\top\,\frac{\mathrm{d}^2 n_{\text{post}}}{\mathrm{d} z\,\mathrm{d}
+      x}, \qquad V = f_{zx} \times_1 \lambda^\top, \\
+    \underbrace{\lambda^\top\bigl(f_{zx} \times_2 S_t^\top\bigr)}_{1 \times n}
+      = \underbrace{S_t^\top}_{1 \times m}\,\underbrace{V}_{m \times n}.
+    \end{gathered}
+    """
+    # V by autodiff of λᵀf, which is one number.
     t, x, z = network.at
     lam = jnp.linalg.solve(network.A.T, network.u)
     number = lambda x, z: lam @ network.f(t, x, z)
@@ -560,6 +701,10 @@ def test_v_product(network):
 
 @equation("contract-after", NETWORKS)
 def test_contract_after(network):
+    r"""
+    \underbrace{G^\top}_{n \times m}\,\underbrace{S_t}_{m} = \bigl(A^{-\top}
+      G\bigr)^\top f_t.
+    """
     S_t, S = network.slopes
     G = jnp.einsum("i,ijl,lk->jk", network.w, network.bend, S)
     yield G.T @ S_t, jnp.linalg.solve(network.A.T, G).T @ network.f_t
@@ -570,6 +715,7 @@ def test_contract_after(network):
 
 @equation("scalar-hessian", SCALARS)
 def test_scalar_hessian(case):
+    r"""z'' = \frac{f_{xx} + 2 f_{xz}\,z' + f_{zz}\,z'^2}{A}."""
     f_xx, f_xz, f_zz = (d.squeeze() for d in case.second_partials())
     slope = case.S.squeeze()
     right = (f_xx + 2 * f_xz * slope + f_zz * slope**2) / case.A.squeeze()
@@ -578,6 +724,7 @@ def test_scalar_hessian(case):
 
 @equation("square-root-second", draws(uniform(0.5, 3, 1)))
 def test_square_root_second(x):
+    r"""z'' = -\frac{1}{2z^3} + \frac{1}{4z^3} = -\frac14\,x^{-3/2}."""
     z = jnp.sqrt(x)
     yield -1 / (2 * z**3) + 1 / (4 * z**3), -0.25 * x**-1.5
     H = deqlib.hessian(models.square_root, x, z)
@@ -586,12 +733,25 @@ def test_square_root_second(x):
 
 @equation("second-direction", LAYERS)
 def test_second_direction(case):
+    r"""
+    \begin{gathered}
+    z^{*\prime\prime}[v, w] = \\
+    \underbrace{A^{-1}}_{m \times m}\,\underbrace{D^2 f\bigl[(v, Sv), (w,
+      Sw)\bigr]}_{m}.
+    \end{gathered}
+    """
     w = jnp.cos(jnp.arange(case.n))
     yield case.H @ w @ case.v, jnp.linalg.solve(case.A, case.bend(case.v, w))
 
 
 @equation("deq-hessian", LAYERS)
 def test_deq_hessian(case):
+    r"""
+    \begin{aligned}
+    H_{:jk} = A^{-1}\Bigl( & f_{x_j x_k} + f_{x_j z}\,S_k + f_{x_k z}\,S_j \\
+    & + f_{zz}[S_j, S_k] \Bigr).
+    \end{aligned}
+    """
     f_xx, f_xz, f_zz = case.second_partials()
     one = jnp.einsum("ijl,lk->ijk", f_xz, case.S)
     bracket = f_xx + one + one.swapaxes(1, 2)
@@ -603,6 +763,7 @@ def test_deq_hessian(case):
 
 @equation("hessian-symmetry", LAYERS)
 def test_hessian_symmetry(case):
+    r"""H_{ijk} = H_{ikj}."""
     H = deqlib.hessian(case.f, case.x, case.z)
     yield H, H.swapaxes(1, 2)
 
@@ -618,6 +779,12 @@ def pair_hessian(case, function):
 
 @equation("hessian-contraction", LAYERS)
 def test_hessian_contraction(case):
+    r"""
+    \underbrace{H \times_1 u^\top}_{n \times n} =
+    \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
+    \underbrace{\nabla^2_{(x,z)}(\lambda^\top f)}_{(n+m) \times (n+m)}
+    \begin{pmatrix} I \\ S \end{pmatrix}.
+    """
     lam = jnp.linalg.solve(case.A.T, case.u)
     right = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
     yield jnp.tensordot(case.u, case.H, 1), right
@@ -628,6 +795,13 @@ def test_hessian_contraction(case):
 
 @equation("pencil-penalty", draws(uniform(0.5, 3)))
 def test_pencil_penalty(x):
+    r"""
+    \begin{aligned}
+    \frac{\mathrm{d} P}{\mathrm{d} x} &= S\,z'' =
+      \frac{1}{2\sqrt x}\cdot\Bigl(-\frac{1}{4\,x^{3/2}}\Bigr) \\[0.6em]
+    &= -\frac{1}{8x^2}.
+    \end{aligned}
+    """
     penalty = lambda x: jax.grad(jnp.sqrt)(x) ** 2 / 2
     yield jax.grad(penalty)(x), -1 / (8 * x**2)
     product = jax.grad(jnp.sqrt)(x) * jax.grad(jax.grad(jnp.sqrt))(x)
@@ -642,6 +816,7 @@ def loss_of_jacobian(case, loss):
 
 @equation("jacobian-contraction", LAYERS)
 def test_jacobian_contraction(case):
+    r"""\bigl(\nabla_x \ell(S)\bigr)_k = \sum_{ij} C_{ij}\,H_{ijk}."""
     loss = lambda S: jnp.sum(jnp.sin(S) * S)
     C = jax.grad(loss)(case.S)
     yield loss_of_jacobian(case, loss), jnp.einsum("ij,ijk->k", C, case.H)
@@ -649,6 +824,10 @@ def test_jacobian_contraction(case):
 
 @equation("contractive-gradient", LAYERS)
 def test_contractive_gradient(case):
+    r"""
+    \nabla_x\,\tfrac12\lVert S \rVert_F^2 = \nabla_x\langle C,
+      S\rangle\big|_{C = S}.
+    """
     yield (
         loss_of_jacobian(case, lambda S: jnp.sum(S**2) / 2),
         deqlib.jacobian_vjp(case.f, case.x, case.z, case.S),
@@ -663,6 +842,13 @@ def through(case, phi):
 
 @equation("jacobian-vjp", LAYERS)
 def test_jacobian_vjp(case):
+    r"""
+    \begin{gathered}
+    \nabla_x \langle C, S\rangle = \frac{\partial\varphi}{\partial x} +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\mu, \\[0.6em]
+    A^\top \mu = \frac{\partial\varphi}{\partial z}.
+    \end{gathered}
+    """
     C = jnp.outer(case.u, case.v) + jnp.cos(case.S)
     Lam = jnp.linalg.solve(case.A.T, C)
 
@@ -677,6 +863,13 @@ def test_jacobian_vjp(case):
 
 @equation("regulariser-gradient", LAYERS)
 def test_regulariser_gradient(case):
+    r"""
+    \begin{gathered}
+    \nabla_x \lVert J \rVert_F^2 = \frac{\partial R}{\partial x} +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\!\lambda, \\[0.6em]
+    A^\top\lambda = \frac{\partial R}{\partial z}.
+    \end{gathered}
+    """
     R = lambda x, z: jnp.sum(jax.jacfwd(case.f, 1)(x, z) ** 2)
     total = jax.grad(lambda x: R(x, case.unrolled(x)))(case.x)
     yield total, through(case, R)
@@ -684,7 +877,8 @@ def test_regulariser_gradient(case):
 
 @equation("hutchinson", LAYERS)
 def test_hutchinson(case):
-    """The expectation, exactly: the mean over all sign vectors."""
+    r"""\lVert J \rVert_F^2 = \operatorname{E}\,\lVert J\xi \rVert^2."""
+    # The expectation, exactly: the mean over all sign vectors.
     signs = jnp.array(list(itertools.product([-1.0, 1.0], repeat=case.m)))
     mean = jnp.mean(jnp.sum((signs @ case.J.T) ** 2, 1))
     yield jnp.sum(case.J**2), mean
@@ -703,6 +897,10 @@ def through_unroll(case, derivative, loss=LOSS):
 
 @equation("scalar-loss-hessian", draws(uniform(0.1, 0.9), normal()))
 def test_scalar_loss_hessian(x, y):
+    r"""
+    \frac{\mathrm{d}^2 L}{\mathrm{d} x^2} = \underbrace{z'^2}_{\text{Term A}} +
+      \underbrace{(z^* - y)\,z''}_{\text{Term B}}.
+    """
     z = lambda x: 2 - 2 * jnp.sqrt(1 - x)
     slope, bend = jax.grad(z), jax.grad(jax.grad(z))
     loss = lambda x: (z(x) - y) ** 2 / 2
@@ -716,6 +914,13 @@ def test_scalar_loss_hessian(x, y):
 
 @equation("loss-gradient", LAYERS)
 def test_loss_gradient(case):
+    r"""
+    \begin{gathered}
+    \nabla L(x, z^*(x)) = \frac{\partial L}{\partial x} +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\lambda, \\[0.6em]
+    A^\top\lambda = \frac{\partial L}{\partial z}.
+    \end{gathered}
+    """
     right = through(case, LOSS)
     yield through_unroll(case, jax.grad), right
     yield deqlib.loss_gradient(LOSS, case.f, case.x, case.z), right
@@ -723,6 +928,11 @@ def test_loss_gradient(case):
 
 @equation("adjoint-price", LAYERS)
 def test_adjoint_price(case):
+    r"""
+    \frac{\mathrm{d} L}{\mathrm{d}\varepsilon}\Big|_{\varepsilon = 0} =
+      \lambda_i.
+    """
+
     def relaxed(epsilon):
         step = lambda z, _: (case.f(case.x, z) + epsilon, None)
         z = jax.lax.scan(step, case.z, length=150)[0]
@@ -737,6 +947,14 @@ def test_adjoint_price(case):
 
 @equation("two-curvatures", LAYERS)
 def test_two_curvatures(case):
+    r"""
+    \begin{aligned}
+    \nabla^2 (L \circ z^*) = {} &
+      \underbrace{S^\top\,\nabla^2_{zz} L\;S}_{\text{Term A},\ n \times n} \\
+    & + \underbrace{\textstyle\sum_i \frac{\partial L}{\partial z_i}\,\nabla^2
+      z^*_i}_{\text{Term B},\ n \times n}.
+    \end{aligned}
+    """
     term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
     term_B = jnp.tensordot(jax.grad(STATE_LOSS)(case.z), case.H, 1)
     left = through_unroll(case, jax.hessian, OF_STATE)
@@ -745,6 +963,7 @@ def test_two_curvatures(case):
 
 @equation("gauss-newton-positive", LAYERS)
 def test_gauss_newton_positive(case):
+    r"""0 \le v^\top S^\top\,\nabla^2_{zz} L\;S\,v."""
     convex = lambda x, z: jnp.sum(jnp.cosh(z)) + jnp.sum(z) ** 2
     G = deqlib.gauss_newton(convex, case.f, case.x, case.z)
     yield NoLarger(0.0, case.v @ G @ case.v)
@@ -753,6 +972,11 @@ def test_gauss_newton_positive(case):
 
 @equation("gauss-newton", LAYERS)
 def test_gauss_newton(case):
+    r"""
+    G = \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
+      \underbrace{\nabla^2_{(x,z)} L}_{(n+m) \times (n+m)} \begin{pmatrix} I
+      \\ S \end{pmatrix}.
+    """
     yield (
         deqlib.gauss_newton(LOSS, case.f, case.x, case.z),
         pair_hessian(case, LOSS),
@@ -761,6 +985,11 @@ def test_gauss_newton(case):
 
 @equation("dynamics-curvature", LAYERS)
 def test_dynamics_curvature(case):
+    r"""
+    \text{Term B} = \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
+      \nabla^2_{(x,z)}\bigl(\lambda^\top f\bigr) \begin{pmatrix} I \\ S
+      \end{pmatrix},
+    """
     u = jax.grad(STATE_LOSS)(case.z)
     lam = jnp.linalg.solve(case.A.T, u)
     right = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
@@ -786,6 +1015,12 @@ class Lagrange:
 
 @equation("scalar-master", SCALARS)
 def test_scalar_master(case):
+    r"""
+    \begin{aligned}
+    \frac{\mathrm{d}^2 L}{\mathrm{d} x^2} &= L''\,z'^2 \\
+    &\quad {} + \lambda\,\bigl(f_{xx} + 2 f_{xz}\,z' + f_{zz}\,z'^2\bigr).
+    \end{aligned}
+    """
     loss = lambda z: jnp.sum(jnp.sin(2 * z) + z**3)
     f_xx, f_xz, f_zz = (d.squeeze() for d in case.second_partials())
     slope, A = case.S.squeeze(), case.A.squeeze()
@@ -798,8 +1033,9 @@ def test_scalar_master(case):
 
 @equation("lagrangian-value", LAYERS)
 def test_lagrangian_value(case):
+    r"""L(x, z^*(x)) = \Lambda(x, z^*(x), \lambda)."""
+    # For another λ than the adjoint, and at another x.
     lagrange = Lagrange(case)
-    """For another λ than the adjoint, and at another x."""
     x = case.x + 0.1 * case.v
     z = case.unrolled(x)
     yield LOSS(x, z), lagrange(x, z, case.u)
@@ -807,6 +1043,10 @@ def test_lagrangian_value(case):
 
 @equation("lagrangian-stationary", LAYERS)
 def test_lagrangian_stationary(case):
+    r"""
+    \frac{\partial\Lambda}{\partial z} = \frac{\partial L}{\partial z} -
+      A^\top\lambda = 0.
+    """
     lagrange = Lagrange(case)
     slope = jax.grad(lagrange, 1)
     L_z = jax.grad(LOSS, 1)(case.x, case.z)
@@ -817,6 +1057,11 @@ def test_lagrangian_stationary(case):
 
 @equation("lagrangian-gradient", LAYERS)
 def test_lagrangian_gradient(case):
+    r"""
+    \nabla L(x, z^*(x)) = \frac{\partial\Lambda}{\partial x} =
+      \frac{\partial L}{\partial x} +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\lambda.
+    """
     lagrange = Lagrange(case)
     left = through_unroll(case, jax.grad)
     yield left, jax.grad(lagrange)(case.x, case.z)
@@ -826,6 +1071,12 @@ def test_lagrangian_gradient(case):
 
 @equation("master-formula", LAYERS)
 def test_master_formula(case):
+    r"""
+    \underbrace{H}_{n \times n} =
+    \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
+    \underbrace{\nabla^2_{(x,z)}\Lambda}_{(n+m) \times (n+m)}
+    \begin{pmatrix} I \\ S \end{pmatrix}.
+    """
     lagrange = Lagrange(case)
     right = pair_hessian(case, lagrange)
     yield through_unroll(case, jax.hessian), right
@@ -834,6 +1085,14 @@ def test_master_formula(case):
 
 @equation("master-formula-source", LAYERS)
 def test_master_formula_source(case):
+    r"""
+    \begin{aligned}
+    H = {} & S^\top\,\nabla^2_{zz} L\;S \\
+    & + \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
+    \nabla^2_{(x,z)}\bigl(\lambda^\top f\bigr)
+    \begin{pmatrix} I \\ S \end{pmatrix},
+    \end{aligned}
+    """
     lam = jnp.linalg.solve(case.A.T, jax.grad(STATE_LOSS)(case.z))
     term_A = case.S.T @ jax.hessian(STATE_LOSS)(case.z) @ case.S
     term_B = pair_hessian(case, lambda x, z: lam @ case.f(x, z))
@@ -850,6 +1109,10 @@ def adjoint_at(case, x, loss=LOSS):
 
 @equation("adjoint-derivative", LAYERS)
 def test_adjoint_derivative(case):
+    r"""
+    A^\top \dot\lambda = \frac{\partial}{\partial
+      z}\,\bigl(\nabla\Lambda\cdot(v, w)\bigr),
+    """
     lagrange = Lagrange(case)
     _, dlam = jax.jvp(partial(adjoint_at, case), (case.x,), (case.v,))
     along = (case.v, case.S @ case.v)
@@ -860,6 +1123,10 @@ def test_adjoint_derivative(case):
 
 @equation("section-five", LAYERS)
 def test_section_five(case):
+    r"""
+    H v = \frac{\partial}{\partial x}\,\bigl(\nabla\Lambda\cdot(v, w)\bigr) +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\dot\lambda.
+    """
     lagrange = Lagrange(case)
     _, dlam = jax.jvp(partial(adjoint_at, case), (case.x,), (case.v,))
     along = (case.v, case.S @ case.v)
@@ -881,6 +1148,13 @@ def shares(case):
 
 @equation("attribution-adjoint", LAYERS)
 def test_attribution_adjoint(case):
+    r"""
+    \begin{aligned}
+    \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\lambda' = {} & S^\top
+      \nabla^2_{zz} L\,S \\
+    & + S^\top F_{zx} + S^\top F_{zz}\,S,
+    \end{aligned}
+    """
     _, term_A, _, F_xz, F_zz = shares(case)
     dlam = jax.jacfwd(lambda x: adjoint_at(case, x, OF_STATE))(case.x)
     right = term_A + case.S.T @ F_xz.T + case.S.T @ F_zz @ case.S
@@ -889,6 +1163,11 @@ def test_attribution_adjoint(case):
 
 @equation("attribution-explicit", LAYERS)
 def test_attribution_explicit(case):
+    r"""
+    \frac{\mathrm{d}}{\mathrm{d} x}\Bigl(\frac{\partial f}{\partial
+      x}\Bigr)^{\!\top}\lambda\,\Big|_{\lambda\ \text{fixed}} = F_{xx} +
+      F_{xz}\,S.
+    """
     lam, _, F_xx, F_xz, _ = shares(case)
     row = lambda x: lam @ jax.jacfwd(case.f)(x, case.unrolled(x))
     yield jax.jacfwd(row)(case.x), F_xx + F_xz @ case.S
@@ -896,6 +1175,11 @@ def test_attribution_explicit(case):
 
 @equation("loss-hvp", LAYERS)
 def test_loss_hvp(case):
+    r"""
+    H v = \frac{\partial\varphi}{\partial x} +
+      \Bigl(\frac{\partial f}{\partial x}\Bigr)^{\!\top}\mu, \quad A^\top\mu =
+      \frac{\partial\varphi}{\partial z}.
+    """
     lagrange = Lagrange(case)
     w = case.S @ case.v
     phi = lambda x, z: jax.jvp(lagrange, (x, z), (case.v, w))[1]
@@ -907,6 +1191,9 @@ def test_loss_hvp(case):
 
 @equation("unification", TIMED)
 def test_unification(timed):
+    r"""
+    u^\top H_{tx} = \Bigl(\nabla^2\bigl(u^\top z^*(t, x)\bigr)\Bigr)_{tx}:
+    """
     t, x, z = timed.at
     layer = lambda p, z: timed.f(*p, z)
     along_t = (jnp.ones_like(t), jnp.zeros_like(x))
@@ -920,6 +1207,10 @@ def test_unification(timed):
 
 @equation("chain-rule", LAYERS)
 def test_chain_rule(case):
+    r"""
+    (G \circ F)'(x) = \underbrace{G'(F(x))}_{l \times m}\;\underbrace{F'(x)}_{m
+      \times n}.
+    """
     F, G = lambda x: case.f(x, case.z), lambda z: case.f(case.x, z)
     yield (
         jax.jacfwd(lambda x: G(F(x)))(case.x),
@@ -929,6 +1220,10 @@ def test_chain_rule(case):
 
 @equation("total-derivative", LAYERS)
 def test_total_derivative(case):
+    r"""
+    \frac{\mathrm{d}}{\mathrm{d} x}\,f(x, z^*(x)) =
+      \frac{\partial f}{\partial x} + \frac{\partial f}{\partial z}\,S.
+    """
     h = lambda x, z: jnp.sin(z) * jnp.sum(x * x) + case.f(x, z)
     total = jax.jacfwd(lambda x: h(x, case.unrolled(x)))(case.x)
     by_x, by_z = (jax.jacfwd(h, i)(case.x, case.z) for i in (0, 1))
@@ -937,6 +1232,7 @@ def test_total_derivative(case):
 
 @equation("transpose-identity", LAYERS)
 def test_transpose_identity(case):
+    r"""u^\top (F' v) = (u^\top F')\,v."""
     yield (
         case.u @ jvp(case.f, case.x, case.z, case.v),
         vjp(case.f, case.x, case.z, case.u) @ case.v,
@@ -949,6 +1245,10 @@ def matrix_path(B, C):
 
 @equation("inverse-derivative", draws(normal(4, 4), normal(4, 4)))
 def test_inverse_derivative(B, C):
+    r"""
+    \frac{\mathrm{d} A^{-1}}{\mathrm{d} s} =
+      -A^{-1}\,\frac{\mathrm{d} A}{\mathrm{d} s}\,A^{-1}.
+    """
     A, s = matrix_path(B, C), 0.3
     inverse = jnp.linalg.inv(A(s))
     yield (
@@ -959,6 +1259,10 @@ def test_inverse_derivative(B, C):
 
 @equation("solve-derivative", draws(normal(4, 4), normal(4, 4), normal(4)))
 def test_solve_derivative(B, C, c):
+    r"""
+    A\,\frac{\mathrm{d} v}{\mathrm{d} s} = \frac{\mathrm{d} b}{\mathrm{d} s} -
+      \frac{\mathrm{d} A}{\mathrm{d} s}\,v.
+    """
     A, s = matrix_path(B, C), 0.3
     b = lambda s: jnp.cos(s * c)
     solve = lambda s: linear.solve(lambda v: A(s) @ v, b(s))
@@ -970,6 +1274,7 @@ def test_solve_derivative(B, C, c):
 
 @equation("geometric-series", draws(contraction(5, norm=0.7)))
 def test_geometric_series(J):
+    r"""(I - J)^{-1} = \sum_{k=0}^{\infty} J^k."""
     powers, term = jnp.zeros((5, 5)), jnp.eye(5)
     for _ in range(200):
         powers, term = powers + term, term @ J

@@ -1,5 +1,5 @@
-"""Each claim of the book has a test, each test of an equation has a label, and the
-docstrings of deqlib name equations that exist."""
+"""Each claim of the book has a test, which carries the formula on the page; each test of
+an equation has a label, and the docstrings of deqlib name equations that exist."""
 
 import inspect
 import re
@@ -8,6 +8,7 @@ import sys
 import ledger
 import pytest
 import test_equations
+from equation import difference, printed
 
 import deqlib
 
@@ -76,6 +77,23 @@ def test_the_test_compares_two_sides_more_than_once(label):
         m.args[1] for m in function.pytestmark if m.name == "parametrize"
     ]
     assert sum(len(sample.seeds) for sample in samples[0]) >= 5
+
+
+@pytest.mark.parametrize("label", sorted(marked()))
+def test_the_test_carries_the_formula_on_the_page(label):
+    differs = difference(label, marked()[label].__doc__, printed().get(label))
+    assert not differs, differs
+
+
+def test_whitespace_apart_each_change_of_a_formula_is_seen():
+    page = "a &= b - c, \\\\\n\\text{if } c > 0."
+    assert not difference("one", page.replace(" ", "\n  "), page)
+    for old, new in {"-": "+", "b": "b^2", ">": r"\ge", "0": "1"}.items():
+        other = page.replace(old, new)
+        said = difference("one", other, page)
+        assert "one: whoever changes one must look at the other" in said
+        assert other in said and page in said
+    assert difference("one", None, page) and difference("one", page, None)
 
 
 def test_docstrings_name_equations_that_exist():
