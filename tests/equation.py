@@ -37,14 +37,14 @@ def stacked(draw, seeds):
     return jax.tree.map(lambda *rows: np.stack(rows), *map(draw, seeds))
 
 
-def draws(*each):
+def draws(*each, name="drawn"):
     """Arrays drawn one after the other by one generator, for each of five seeds."""
 
     def drawn(seed):
         rng = np.random.default_rng(seed)
         return [draw(rng) for draw in each]
 
-    return [Sample("drawn", range(5), partial(stacked, drawn, range(5)))]
+    return [Sample(name, range(5), partial(stacked, drawn, range(5)))]
 
 
 class NoLarger(NamedTuple):

@@ -118,6 +118,24 @@ def contraction(m, norm=0.8):
     return draw
 
 
+def stretching(m, radius=0.8):
+    """Of spectral radius below one, and norm above one."""
+
+    def draw(rng):
+        W = rng.normal(size=(m, m))
+        W *= radius / np.abs(np.linalg.eigvals(W)).max()
+        W *= 2.0 ** np.subtract.outer(range(m), range(m))  # no eigenvalue moves
+        assert np.linalg.norm(W, 2) > 1
+        return W
+
+    return draw
+
+
+def beyond_one(rng):
+    """A weight of absolute value above one, of either sign."""
+    return rng.choice([-1, 1]) * rng.uniform(1.1, 2)
+
+
 # Introduction -------------------------------------------------------------------------
 
 
@@ -148,10 +166,18 @@ def test_quadratic_slope(t):
 # Chapter 1 ----------------------------------------------------------------------------
 
 
-@equation("affine-equilibrium", draws(uniform(-0.9, 0.9), normal()))
+@equation(
+    "affine-equilibrium",
+    draws(uniform(-0.9, 0.9), normal())
+    + draws(beyond_one, normal(), name="beyond-one"),
+)
 def test_affine_equilibrium(w, b):
     r"""z^* = \frac{b}{1 - w}."""
-    yield picard(lambda z: w * z + b, jnp.zeros(1)).z, b[None] / (1 - w)
+    layer, right = lambda z: w * z + b, b[None] / (1 - w)
+    yield newton(layer, jnp.zeros(1)).z, right
+    # Where iteration runs away, the equilibrium is still there.
+    reached = picard(layer, jnp.zeros(1)).z
+    yield jnp.where(jnp.abs(w) < 1, reached, layer(right)), right
 
 
 @equation("banach-bound", draws(contraction(6), normal(6), normal(6)))
@@ -169,7 +195,11 @@ def test_banach_bound(W, b, start):
         yield NoLarger(jnp.linalg.norm(z - z_star), 0.8**k / 0.2 * first)
 
 
-@equation("picard-error", draws(contraction(5), normal(5)))
+@equation(
+    "picard-error",
+    draws(contraction(5), normal(5))
+    + draws(stretching(5), normal(5), name="stretching"),
+)
 def test_picard_error(J, b):
     r"""z_k - z^* = J^k\,(z_0 - z^*)."""
     z, z_star = jnp.ones(5), jnp.linalg.solve(jnp.eye(5) - J, b)
@@ -297,17 +327,23 @@ def test_unroll_error(case):
         )
 
 
-@equation("cell-slope", draws(uniform(-0.9, 0.9), normal()))
+@equation(
+    "cell-slope",
+    draws(uniform(-0.9, 0.9), normal())
+    + draws(beyond_one, normal(), name="beyond-one"),
+)
 def test_cell_slope(w, b):
     r"""
     \frac{\mathrm{d} z^*}{\mathrm{d} b} = \frac{1 - z^2}{1 - w\,(1 - z^2)}.
     """
-    x = jnp.array([w, b])
-    step = lambda b: lambda z, _: (jnp.tanh(w * z + b), None)
-    unrolled = lambda b: jax.lax.scan(step(b), jnp.zeros(1), length=500)[0][0]
+    # By half steps from the side of b: they settle for every w that is drawn.
+    half = lambda b: lambda z, _: ((z + jnp.tanh(w * z + b)) / 2, None)
+    start = jnp.sign(b)
+    unrolled = lambda b: jax.lax.scan(half(b), start, length=500)[0]
     z = unrolled(b)
     formula = (1 - z**2) / (1 - w * (1 - z**2))
-    yield jax.grad(unrolled)(x[1]), formula
+    yield jax.grad(unrolled)(b), formula
+    x = jnp.array([w, b])
     yield jacobian(models.tanh_scalar, x, z[None])[0, 1], formula
 
 
@@ -1272,7 +1308,10 @@ def test_solve_derivative(B, C, c):
     )
 
 
-@equation("geometric-series", draws(contraction(5, norm=0.7)))
+@equation(
+    "geometric-series",
+    draws(contraction(5, norm=0.7)) + draws(stretching(5), name="stretching"),
+)
 def test_geometric_series(J):
     r"""(I - J)^{-1} = \sum_{k=0}^{\infty} J^k."""
     powers, term = jnp.zeros((5, 5)), jnp.eye(5)
