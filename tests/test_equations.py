@@ -185,14 +185,15 @@ def test_banach_bound(W, b, start):
     r"""
     \lVert z_k - z^* \rVert \le \frac{q^k}{1 - q}\,\lVert z_1 - z_0 \rVert.
     """
-    g = lambda z: jnp.tanh(W @ z + b)
-    z_star = newton(g, jnp.zeros(6)).z
-    states = [start]
-    for _ in range(20):
-        states.append(g(states[-1]))
-    first = jnp.linalg.norm(states[1] - states[0])
-    for k, z in enumerate(states):
-        yield NoLarger(jnp.linalg.norm(z - z_star), 0.8**k / 0.2 * first)
+    # For the second layer the bound is attained.
+    for g in (lambda z: jnp.tanh(W @ z + b), lambda z: 0.8 * z + b):
+        z_star = newton(g, jnp.zeros(6)).z
+        states = [start]
+        for _ in range(20):
+            states.append(g(states[-1]))
+        first = jnp.linalg.norm(states[1] - states[0])
+        for k, z in enumerate(states):
+            yield NoLarger(jnp.linalg.norm(z - z_star), 0.8**k / 0.2 * first)
 
 
 @equation(
@@ -446,8 +447,14 @@ def test_descent_bound(case):
     r"""
     (1 - \lVert J \rVert)\,\lVert \lambda \rVert^2 \;\le\; \lambda^\top u.
     """
+    norm = jnp.linalg.norm(case.J, 2)
     lam = adjoint(case.f, case.x, case.z, case.u)
-    yield NoLarger((1 - jnp.linalg.norm(case.J, 2)) * lam @ lam, lam @ case.u)
+    yield NoLarger((1 - norm) * lam @ lam, lam @ case.u)
+    # Attained, where u is the direction that J stretches most.
+    J = 0.6 * jnp.outer(case.u, case.u) / (case.u @ case.u)
+    norm = jnp.linalg.norm(J, 2)
+    lam = adjoint(lambda x, z: J @ z + x, case.z, case.z, case.u)
+    yield NoLarger((1 - norm) * lam @ lam, lam @ case.u)
 
 
 # Chapter 4 ----------------------------------------------------------------------------
@@ -1001,9 +1008,15 @@ def test_two_curvatures(case):
 def test_gauss_newton_positive(case):
     r"""0 \le v^\top S^\top\,\nabla^2_{zz} L\;S\,v."""
     convex = lambda x, z: jnp.sum(jnp.cosh(z)) + jnp.sum(z) ** 2
-    G = deqlib.gauss_newton(convex, case.f, case.x, case.z)
-    yield NoLarger(0.0, case.v @ G @ case.v)
-    yield NoLarger(0.0, case.x @ G @ case.x)
+    bowl = lambda x, z: convex(x, z - case.z)
+    S = jnp.linalg.solve(case.A, case.fx)
+    for loss in (convex, bowl):
+        term_A = S.T @ jax.hessian(loss, 1)(case.x, case.z) @ S
+        yield NoLarger(0.0, case.v @ term_A @ case.v)
+        yield NoLarger(0.0, case.x @ term_A @ case.x)
+        yield deqlib.gauss_newton(loss, case.f, case.x, case.z), term_A
+    # The bowl is flat at z*: nothing is added to Term A, and the unroll knows S.
+    yield through_unroll(case, jax.hessian, bowl), term_A
 
 
 @equation("gauss-newton", LAYERS)
