@@ -218,10 +218,12 @@ def test_heron_error(x, z):
     z_{k+1} - \sqrt{x} &= \frac{(z_k - \sqrt{x})^2}{2 z_k}.
     \end{aligned}
     """
-    yield (
-        models.square_root(x, z) - jnp.sqrt(x),
-        (z - jnp.sqrt(x)) ** 2 / (2 * z),
-    )
+    # The step is Newton's, for the layer z + x - z².
+    r, A = x - z**2, jnp.diag(1 - jax.jacfwd(lambda z: z + x - z**2)(z))
+    step = (z + x / z) / 2
+    yield z + r / A, step
+    yield models.square_root(x, z), step
+    yield step - jnp.sqrt(x), (z - jnp.sqrt(x)) ** 2 / (2 * z)
 
 
 @equation("broyden-secant", draws(contraction(6), normal(6)))
@@ -732,12 +734,16 @@ def test_v_product(network):
       = \underbrace{S_t^\top}_{1 \times m}\,\underbrace{V}_{m \times n}.
     \end{gathered}
     """
-    # V by autodiff of λᵀf, which is one number.
     t, x, z = network.at
+    S_t, S = network.slopes
+    by_z = lambda t, x, z: network.w @ jax.jacfwd(post)(z)
+    G = jnp.einsum("i,ijl,lk->jk", network.w, network.bend, S)
+    yield network.moving(by_z), G
+    # V by autodiff of λᵀf, which is one number.
     lam = jnp.linalg.solve(network.A.T, network.u)
     number = lambda x, z: lam @ network.f(t, x, z)
     V = jax.jacfwd(jax.grad(number, 1), 0)(x, z)
-    S_t, _ = network.slopes
+    yield V, jnp.einsum("ijk,i->jk", network.f_zx, lam)
     turned = jnp.einsum("ijk,j->ik", network.f_zx, S_t)
     yield lam @ turned, S_t @ V
 
@@ -804,11 +810,20 @@ def test_deq_hessian(case):
     yield deqlib.hessian(case.f, case.x, case.z), right
 
 
+def S_at(case, x):
+    """S(x) = A⁻¹ ∂f/∂x, with everything that it depends on moving."""
+    z = case.unrolled(x)
+    f_x, f_z = jax.jacfwd(case.f, 0)(x, z), jax.jacfwd(case.f, 1)(x, z)
+    return jnp.linalg.solve(jnp.eye(case.m) - f_z, f_x)
+
+
 @equation("hessian-symmetry", LAYERS)
 def test_hessian_symmetry(case):
     r"""H_{ijk} = H_{ikj}."""
-    H = deqlib.hessian(case.f, case.x, case.z)
-    yield H, H.swapaxes(1, 2)
+    # Column j of S by x_k, against the unroll by x_k and then by x_j.
+    H = jax.jacfwd(partial(S_at, case))(case.x)
+    yield H, case.H.swapaxes(1, 2)
+    yield H, deqlib.hessian(case.f, case.x, case.z).swapaxes(1, 2)
 
 
 def pair_hessian(case, function):
@@ -871,10 +886,10 @@ def test_contractive_gradient(case):
     \nabla_x\,\tfrac12\lVert S \rVert_F^2 = \nabla_x\langle C,
       S\rangle\big|_{C = S}.
     """
-    yield (
-        loss_of_jacobian(case, lambda S: jnp.sum(S**2) / 2),
-        deqlib.jacobian_vjp(case.f, case.x, case.z, case.S),
-    )
+    C = case.S
+    right = jax.grad(lambda x: jnp.sum(C * S_at(case, x)))(case.x)
+    yield loss_of_jacobian(case, lambda S: jnp.sum(S**2) / 2), right
+    yield deqlib.jacobian_vjp(case.f, case.x, case.z, C), right
 
 
 def through(case, phi):
@@ -1026,10 +1041,12 @@ def test_gauss_newton(case):
       \underbrace{\nabla^2_{(x,z)} L}_{(n+m) \times (n+m)} \begin{pmatrix} I
       \\ S \end{pmatrix}.
     """
-    yield (
-        deqlib.gauss_newton(LOSS, case.f, case.x, case.z),
-        pair_hessian(case, LOSS),
-    )
+    # What the Hessian of the loss has besides Term B, both by the unroll.
+    term_B = jnp.tensordot(jax.grad(LOSS, 1)(case.x, case.z), case.H, 1)
+    S = jnp.linalg.solve(case.A, case.fx)
+    right = pair_hessian(case._replace(S=S), LOSS)
+    yield through_unroll(case, jax.hessian) - term_B, right
+    yield deqlib.gauss_newton(LOSS, case.f, case.x, case.z), right
 
 
 @equation("dynamics-curvature", LAYERS)
@@ -1243,15 +1260,22 @@ def test_unification(timed):
     r"""
     u^\top H_{tx} = \Bigl(\nabla^2\bigl(u^\top z^*(t, x)\bigr)\Bigr)_{tx}:
     """
-    t, x, z = timed.at
+    case, (t, x, z) = timed.case, timed.at
+    number = lambda p: timed.u @ case.unrolled(p)
+    right = jax.hessian(number)(case.x)[0, 1:]
+    yield timed.u @ jnp.linalg.solve(timed.A, mixed_bracket(timed)), right
     layer = lambda p, z: timed.f(*p, z)
     along_t = (jnp.ones_like(t), jnp.zeros_like(x))
-    number = lambda p, z: timed.u @ z
-    block = deqlib.loss_hvp(number, layer, (t, x), z, along_t)[1]
-    yield timed.u @ timed.H, block
+    of_state = lambda p, z: timed.u @ z
+    yield deqlib.loss_hvp(of_state, layer, (t, x), z, along_t)[1], right
 
 
 # Matrix and tensor calculus -----------------------------------------------------------
+
+
+def complex_step(function, at, along=1.0, h=1e-20):
+    """The derivative of an analytic function, by arithmetic alone and without a rule."""
+    return function(at + 1j * h * along).imag / h
 
 
 @equation("chain-rule", LAYERS)
@@ -1261,8 +1285,9 @@ def test_chain_rule(case):
       \times n}.
     """
     F, G = lambda x: case.f(x, case.z), lambda z: case.f(case.x, z)
+    along = lambda v: complex_step(lambda x: G(F(x)), case.x, v)
     yield (
-        jax.jacfwd(lambda x: G(F(x)))(case.x),
+        jax.vmap(along, out_axes=1)(jnp.eye(case.n)),
         jax.jacfwd(G)(F(case.x)) @ jax.jacfwd(F)(case.x),
     )
 
@@ -1301,7 +1326,7 @@ def test_inverse_derivative(B, C):
     A, s = matrix_path(B, C), 0.3
     inverse = jnp.linalg.inv(A(s))
     yield (
-        jax.jacfwd(lambda s: jnp.linalg.inv(A(s)))(s),
+        complex_step(lambda s: jnp.linalg.inv(A(s)), s),
         -inverse @ jax.jacfwd(A)(s) @ inverse,
     )
 
@@ -1314,11 +1339,10 @@ def test_solve_derivative(B, C, c):
     """
     A, s = matrix_path(B, C), 0.3
     b = lambda s: jnp.cos(s * c)
-    solve = lambda s: linear.solve(lambda v: A(s) @ v, b(s))
-    yield (
-        A(s) @ jax.jacfwd(solve)(s),
-        jax.jacfwd(b)(s) - jax.jacfwd(A)(s) @ solve(s),
-    )
+    v = lambda s: linear.solve(lambda v: A(s) @ v, b(s))
+    right = jax.jacfwd(b)(s) - jax.jacfwd(A)(s) @ v(s)
+    yield A(s) @ complex_step(lambda s: jnp.linalg.solve(A(s), b(s)), s), right
+    yield A(s) @ jax.jacfwd(v)(s), right
 
 
 @equation(
