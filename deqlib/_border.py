@@ -65,7 +65,7 @@ def layer(f, x, z, linear_solver, unravel, name="f(x, z)", z_name="z"):
         closed = jax.make_jaxpr(flat_f)(x, z)
     refuse_collectives(closed.jaxpr)
     inverse = Inverse(None, linear_solver or automatic)
-    return Layer(list(closed.consts), (), inverse, closed.jaxpr), z
+    return Layer([*map(own, closed.consts)], (), inverse, closed.jaxpr), z
 
 
 def at_point(f, x, z):
@@ -188,9 +188,17 @@ def enter(given, flat):
 def inputs(name, value, flat=()):
     """`value` as arrays: one vector, or any tree of real floats."""
     if name in flat:
-        return _validate.vector(name, value)
+        return own(_validate.vector(name, value))
     _validate.floats(name, value)
-    return jax.tree.map(jnp.asarray, value)
+    return jax.tree.map(own, value)
+
+
+def own(a):
+    """a as an array of JAX, also where vmap holds an array of numpy inside a jit.
+
+    A custom rule would fail on that (jax 0.10).
+    """
+    return jnp.array(a) if isinstance(a, jax.core.Tracer) else jnp.asarray(a)
 
 
 def flatten(name, value, flat=()):

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gzip
 import http.server
+import json
 import re
 import statistics
 import threading
@@ -218,6 +219,51 @@ def changes(page, before, i):
     return [k for k in range(len(after)) if after[k] != before[k]] == [i]
 
 
+def skip(figure):
+    """Open the controls of a figure that still asks."""
+    if "live-asks" in figure.get_attribute("class"):
+        figure.locator(".live-skip").click()
+
+
+@every_chapter
+def test_a_figure_asks_before_it_moves(opened):
+    """By keyboard: a choice opens the controls, a move brings the answer."""
+    resize(opened, 1280)
+    figures = opened.locator(".live-figure")
+    assert figures.count()
+    for figure in figures.all():
+        controls, answer, said, again = (
+            figure.locator(f".live-{part}")
+            for part in ("controls", "answer", "said", "skip")
+        )
+        assert not controls.is_visible() and not answer.is_visible()
+        choice = figure.locator(".live-choice").last
+        choice.focus()
+        opened.keyboard.press("Enter")
+        assert choice.get_attribute("aria-pressed") == "true"
+        assert figure.locator("[aria-pressed=true]").count() == 1
+        assert controls.is_visible() and not answer.is_visible()
+        assert choice.inner_text() in said.inner_text()
+        assert "Move the figure to see." in said.inner_text()
+        assert said.get_attribute("role") == "status"
+        assert again.inner_text() == "Show the answer"
+        data = json.loads(figure.locator("script").text_content())
+        frame = data["answered"][0]
+        for control in reversed(figure.locator("input").all()):
+            count = len(json.loads(control.get_attribute("data-texts")))
+            frame, value = divmod(frame, count)
+            control.evaluate(
+                """(input, value) => {
+                  if (input.type === "checkbox") input.checked = value;
+                  else input.value = value;
+                  input.dispatchEvent(new Event("input"));
+                }""",
+                value,
+            )
+        assert answer.is_visible() and not again.is_visible()
+        assert "Move the figure" not in said.inner_text()
+
+
 @every_chapter
 @pytest.mark.parametrize("width", [1280, 375])
 def test_live_figures_move_their_own_picture(opened, width):
@@ -226,7 +272,17 @@ def test_live_figures_move_their_own_picture(opened, width):
     assert figures.count()
     for i, figure in enumerate(figures.all()):
         picture = figure.locator(".live-picture")
-        for slider in figure.locator("input").all():
+        skip(figure)
+        for switch in figure.locator("input[type=checkbox]").all():
+            for press in (
+                lambda: opened.keyboard.press("Space"),
+                switch.click,
+            ):
+                switch.focus()
+                before = hashes(opened)
+                press()
+                assert changes(opened, before, i), "by switch"
+        for slider in figure.locator("input[type=range]").all():
             slider.focus()
             before, said = (
                 hashes(opened),
@@ -270,6 +326,8 @@ def test_live_figures_move_their_own_picture(opened, width):
 def test_a_move_is_shown_within_50_ms(opened):
     """On a machine too busy for that, within twice the time to draw the picture anew."""
     resize(opened, 1280)
+    for figure in opened.locator(".live-figure").all():
+        skip(figure)
     times = opened.evaluate(
         """async () => {
           const moves = [], drawings = [];
@@ -280,7 +338,7 @@ def test_a_move_is_shown_within_50_ms(opened):
             await new Promise(requestAnimationFrame);
             times.push(performance.now() - start);
           };
-          for (const input of document.querySelectorAll(".live-figure input")) {
+          for (const input of document.querySelectorAll(".live-figure input[type=range]")) {
             input.scrollIntoView({block: "center"});
             for (let i = 0; i <= Math.min(input.max, 12); i++) {
               await shown(moves, () => {
@@ -351,6 +409,9 @@ def test_without_scripts_there_is_a_still_picture_and_tex(browser, page):
             assert figure.locator(".live-picture svg").is_visible()
             assert figure.locator(".live-note").is_visible()
             assert "At " in figure.locator(".live-note").inner_text()
+            assert figure.locator(".live-question p").is_visible()
+            assert figure.locator(".live-answer").is_visible()
+            assert not figure.locator(".live-skip").is_visible()
             assert not figure.locator(".live-controls").is_visible()
 
 
@@ -358,20 +419,29 @@ def test_without_scripts_there_is_a_still_picture_and_tex(browser, page):
 def test_on_paper_there_is_a_still_picture_with_its_values(opened):
     resize(opened, 1280)
     figure = opened.locator(".live-figure").first
+    skip(figure)
     assert figure.locator(".live-controls").is_visible()
     assert not figure.locator(".live-note").is_visible()
-    figure.locator("input").first.press("ArrowLeft")
+    first = figure.locator("input").first
+    switch = first.get_attribute("type") == "checkbox"
+    first.press("Space" if switch else "ArrowLeft")
     value = figure.locator("output").first.inner_text()
     opened.emulate_media(media="print")
     assert not figure.locator(".live-controls").is_visible()
     assert f"= {value}" in figure.locator(".live-note").inner_text()
     assert figure.locator(".live-picture svg").is_visible()
+    for figure in opened.locator(".live-figure").all():
+        assert figure.locator(".live-question p").is_visible()
+        assert figure.locator(".live-choice").first.is_visible()
+        assert figure.locator(".live-answer").is_visible()
+        assert not figure.locator(".live-skip").is_visible()
     opened.emulate_media(media="screen")
 
 
 def test_play_is_slow_for_those_who_want_less_motion(browser):
     url = (HTML / "book/introduction.html").as_uri()
     with tab(browser, url, reduced_motion="reduce") as opened:
+        skip(opened.locator(".live-figure").first)
         opened.locator(".live-play").first.click()
         before = hashes(opened)
         opened.wait_for_timeout(1000)

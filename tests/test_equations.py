@@ -259,8 +259,8 @@ def test_square_root_derivative(x):
 @equation("implicit-function", LAYERS)
 def test_implicit_function(case):
     r"""
-    S = -\Bigl[\frac{\partial f^\star}{\partial z}\Bigr]^{-1}
-      \frac{\partial f^\star}{\partial x}.
+    S = -\Bigl[\frac{\partial r}{\partial z}\Bigr]^{-1}
+      \frac{\partial r}{\partial x}.
     """
     root = lambda x, z: case.f(x, z) - z
     by_z, by_x = (
@@ -274,9 +274,9 @@ def test_implicit_function(case):
 def test_root_jacobian(case):
     r"""
     \begin{aligned}
-    \frac{\partial f^\star_i}{\partial z_j} &=
+    \frac{\partial r_i}{\partial z_j} &=
       \frac{\partial f_i}{\partial z_j} - \delta_{ij}, \\[1ex]
-    \text{that is,}\quad \frac{\partial f^\star}{\partial z} &= J - I,
+    \text{that is,}\quad \frac{\partial r}{\partial z} &= J - I,
     \end{aligned}
     """
     root = lambda z: case.f(case.x, z) - z

@@ -82,8 +82,10 @@ def jupyter(home):
 
 
 def move(page, figure):
-    """For each slider of a figure, whether the picture follows it."""
-    picture = figure.locator(".widget-html-content")
+    """Skip its question; then, for each slider, whether the picture follows it."""
+    picture = figure.locator(".live-picture .widget-html-content")
+    figure.get_by_role("button", name="Skip the question").click()
+    figure.locator(".noUi-handle").first.wait_for()
     for handle in figure.locator(".noUi-handle").all():
         before = picture.inner_html()
         ends = [
@@ -124,7 +126,7 @@ def run(name, home, folder=None):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_function(READY, timeout=180_000)
-        figures = page.locator(".widget-vbox:has(.noUi-handle)")
+        figures = page.locator(".widget-vbox.live-figure")
         figures.first.wait_for()
         seen["moved"] = [ok for one in figures.all() for ok in move(page, one)]
         page.locator(".jp-showHiddenCellsButton").click()
@@ -148,7 +150,7 @@ def run(name, home, folder=None):
 
 def test_a_chapter_runs_in_jupyterlab(tmp_path):
     seen = run("01_equilibrium_layers", tmp_path)
-    assert seen["moved"] == [True] * 3
+    assert seen["moved"] == [True] * 4
     assert seen["formulas"] > 100
     assert not seen["red"] and not seen["failed"] and not seen["troubles"], seen
 

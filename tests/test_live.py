@@ -7,7 +7,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from deqlib.notebook import Parameter, live_figure
+from deqlib.notebook import Parameter, Question, live_figure
 
 matplotlib.use("agg")
 SLOPE = Parameter("slope w", [0.5, 1.0, 2.0], 1.0, unit="m/s")
@@ -25,6 +25,15 @@ def line(w, b=0):
 def line_of_slope(w):
     """A line."""
     return line(w)
+
+
+ASKED = Question(
+    "Does it rise with $z_0$?",
+    ["yes", "no"],
+    "yes",
+    "It is a line of slope $w$.",
+    seen=lambda w, b: w > 1,
+)
 
 
 def unpacked(html):
@@ -47,6 +56,47 @@ def test_with_a_kernel_sliders_move_the_picture():
     assert "<script" not in bundle["text/html"]
     assert "Run this chapter" in bundle["text/html"]
     assert not plt.get_fignums()
+
+
+def test_with_a_kernel_a_choice_opens_the_controls():
+    figure = live_figure(line, predict=ASKED, w=SLOPE, b=SHIFT)
+    image, asked, choices, controls, answer = figure.widget().children
+    assert "Does it rise with" in asked.value and "<sub>0</sub>" in asked.value
+    assert not controls.children and not answer.value and choices.value is None
+    choices.value = "no"
+    slope, shift = controls.children
+    shift.value = 0
+    assert not answer.value, "not where it can be seen"
+    slope.value = 2.0
+    assert image.value == figure.svg(w=2.0, b=0)
+    for words in ("You said: no.", "Answer: yes.", "It is a line of slope"):
+        assert words in answer.value
+
+
+def test_on_the_page_question_and_answer_are_plain_text(monkeypatch):
+    html = live_figure(line, predict=ASKED, w=SLOPE, b=SHIFT).html()
+    assert "Does it rise" in html and "Answer: yes." in html
+    monkeypatch.setenv("DEQLIB_FRAMES", "1")
+    html = live_figure(line, predict=ASKED, w=SLOPE, b=SHIFT).html()
+    data = json.loads(re.search(r"<script[^>]*>(.*)</script>", html)[1])
+    assert data["answered"] == [8, 9, 10, 11]
+    simple = ASKED._replace(seen=None)
+    html = live_figure(line, predict=simple, w=SLOPE, b=SHIFT).html()
+    data = json.loads(re.search(r"<script[^>]*>(.*)</script>", html)[1])
+    assert data["answered"] == [i for i in range(12) if i != 7]
+
+
+def test_what_is_on_or_off_is_a_switch(monkeypatch):
+    def switched(on):
+        """A line, if it is on."""
+        return line(float(on))
+
+    on = Parameter("with $f_t$", [False, True], True)
+    (switch, _) = live_figure(switched, on=on).widget().children
+    assert switch.description == "with ft" and switch.value is True
+    monkeypatch.setenv("DEQLIB_FRAMES", "1")
+    html = live_figure(switched, on=on).html()
+    assert 'type="checkbox" checked' in html and 'type="range"' not in html
 
 
 def test_on_the_page_there_is_a_frame_for_each_combination(monkeypatch):
@@ -99,6 +149,8 @@ def test_axes_stay_where_they_are_as_the_figure_moves():
         (line, {"w": SLOPE._replace(values=[]), "b": SHIFT}, ValueError, "w: expected at least one"),
         (line, {"w": SLOPE._replace(start=3.0), "b": SHIFT}, ValueError, "w: expected a start among"),
         (line, {"w": SLOPE, "b": Parameter("b", range(134), 0)}, ValueError, "at most 400 pictures, got 402"),
+        (line, {"predict": ASKED._replace(right="who knows"), "w": SLOPE, "b": SHIFT}, ValueError, "predict: expected two to four"),
+        (line, {"predict": ASKED._replace(choices=["yes"]), "w": SLOPE, "b": SHIFT}, ValueError, "predict: expected two to four"),
     ],
 )  # fmt: skip
 def test_bad_use_is_refused(draw, parameters, error, message):

@@ -140,6 +140,23 @@ def test_chapter_keeps_the_template(path):
 
 
 @every_chapter
+def test_each_live_figure_asks(path):
+    figures = [c.source for c in code(path) if "\nlive_figure(" in c.source]
+    assert figures
+    for source in figures:
+        assert source.count("predict=Question(") == 1
+
+
+def test_the_map_has_each_chapter_with_its_minutes():
+    text = prose(CHAPTERS[-1])
+    assert CHAPTERS[-1].stem == "introduction"
+    for number, path in enumerate(CHAPTERS[:-1], 1):
+        minutes = re.search(r"It takes\*\* about (\d+)", prose(path))[1]
+        title = rf"\[{number} [^\]]+\]\({path.stem}\)"
+        assert re.search(rf"\| {title} \| [^|]+\? \| {minutes} \|", text), path
+
+
+@every_chapter
 def test_figures_have_a_text_for_those_who_cannot_see_them(path):
     for cell in code(path):
         drawn = "plt.subplots" in cell.source or "diagram(" in cell.source

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from deqlib import (
@@ -150,3 +151,19 @@ def test_arguments_of_a_wrong_kind_are_named():
         TypeError, match="max_steps: expected an integer, got True"
     ):
         picard(jnp.cos, X, max_steps=True)
+
+
+def test_arrays_of_numpy_under_vmap_in_a_jit():
+    """JAX's own custom rules fail on them (0.10): data of a batch are often numpy's."""
+    batch = np.linspace(0.1, 0.6, 6).reshape(3, 2)
+    f = lambda x, z: x[0] * z + x[1]
+    state = lambda w, x: fixed_point(f, (w, x), jnp.zeros(2)).z
+    solve = lambda w: jax.vmap(lambda x: state(w, x))(batch)
+    assert jnp.allclose(jax.jit(solve)(0.5), 2 * batch)
+
+    def through_a_closure(w, x):
+        g = lambda v, z: v * z + x
+        return jax.grad(lambda v: fixed_point(g, v, jnp.zeros(2)).z.sum())(w)
+
+    slope = lambda w: jax.vmap(lambda x: through_a_closure(w, x))(batch)
+    assert jnp.allclose(jax.jit(slope)(0.5), 4 * batch.sum(1))

@@ -140,6 +140,25 @@ def test_pages_and_figures_are_light(pages):
         assert all(weight < 150_000 for weight in weights), page
 
 
+def test_words_of_the_glossary_explain_themselves(pages):
+    """Each link to a term carries its meaning, which shows under the pointer."""
+    glossary = HTML / "book/appendices/glossary.html"
+    terms = re.findall(r'<dt id="(term-[^"]+)"', glossary.read_text())
+    assert len(terms) >= 20
+    linked = set()
+    for page in pages:
+        found = re.findall(
+            r'<a class="reference internal" href="[^"]*#(term-[^"]+)" title="([^"]*)"><span class="xref std std-term"',
+            page.read_text(encoding="utf-8"),
+        )
+        if page.stem[:2].isdigit():
+            assert len(found) >= 2, page
+        for term, meaning in found:
+            assert term in terms and len(meaning) > 30, (page, term)
+            linked.add(term)
+    assert len(linked) >= 12
+
+
 def plain(x):
     """A straight line."""
     figure, axes = plt.subplots()
@@ -164,6 +183,7 @@ def test_frames_are_all_there_and_cheap(pages):
             count = 1
             for last in re.findall(r'type="range" min="0" max="(\d+)"', figure):
                 count *= int(last) + 1
+            count *= 2 ** figure.count('type="checkbox"')
             assert len(data["frames"]) == count <= 400
             name = re.search(r'data-says="(.{30})', figure)[1]
             spent = float(re.search(r'data-seconds="([\d.]+)"', figure)[1])

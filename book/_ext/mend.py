@@ -1,4 +1,4 @@
-"""What Sphinx leaves to mend: folds, numbers, punctuation, docstring links, citations."""
+"""What Sphinx leaves to mend: folds, numbers, punctuation, terms, docstring links, citations."""
 
 import re
 
@@ -47,6 +47,27 @@ def number_appendices(app, env):
     return []
 
 
+def explain_terms(app, doctree, docname):
+    """A link to the glossary shows what the word means under the pointer."""
+    links = [
+        node
+        for node in doctree.findall(nodes.reference)
+        if node.get("refuri", "").partition("#")[2].startswith("term-")
+        or node.get("refid", "").startswith("term-")
+    ]
+    if not links:
+        return
+    glossary = app.env.get_doctree("book/appendices/glossary")
+    meanings = {
+        name: item[1].astext()
+        for item in glossary.findall(nodes.definition_list_item)
+        for name in item[0]["ids"]
+    }
+    for link in links:
+        target = link.get("refuri", "").partition("#")[2] or link["refid"]
+        link["reftitle"] = meanings[target]
+
+
 def link_docstrings(app, what, name, obj, options, lines):
     """`eq. (label)` in a docstring becomes a link to the equation of the book."""
     lines[:] = [
@@ -65,6 +86,7 @@ def name_citations(app, pagename, templatename, context, doctree):
 def setup(app):
     app.connect("doctree-read", fold_solutions)
     app.connect("doctree-read", keep_punctuation)
+    app.connect("doctree-resolved", explain_terms)
     app.connect("env-get-updated", number_appendices, priority=900)
     app.connect("html-page-context", name_citations, priority=900)
     if "autodoc-process-docstring" in app.events.events:

@@ -19,7 +19,7 @@ def first_figure():
     cells = nbformat.read(ROOT / "book/introduction.ipynb", as_version=4).cells
     setup, figure = [cell for cell in cells if cell.cell_type == "code"][:2]
     found = []
-    notebook.live_figure = lambda draw, **parameters: found.append(
+    notebook.live_figure = lambda draw, predict, **parameters: found.append(
         (draw, parameters)
     )
     namespace = {}
@@ -29,16 +29,14 @@ def first_figure():
 
 
 def main():
-    """Raise the order at one point, then slide the point along the curve and back."""
+    """Let the state settle, then move the input to and fro."""
     draw, parameters = first_figure()
-    points, orders = parameters["t0"].values, parameters["order"].values
-    start, order = parameters["t0"].start, parameters["order"].start
-    slide = [*points, *points[-2::-1]]
-    slide = slide[slide.index(start) :] + slide[: slide.index(start)]
-    steps = [(start, k, 600) for k in orders] + [(t, order, 110) for t in slide]
+    inputs, steps = (parameters[name].values for name in ("t", "steps"))
+    moments = [(inputs[0], k, 350) for k in steps]
+    moments += [(t, steps[-1], 160) for t in [*inputs, *inputs[-2:0:-1]]]
     frames = []
-    for t, k, _ in steps:
-        buffer, figure = io.BytesIO(), draw(t0=t, order=k)
+    for t, k, _ in moments:
+        buffer, figure = io.BytesIO(), draw(t=t, steps=k)
         figure.savefig(buffer, dpi=130, format="png")
         plt.close(figure)
         frames.append(Image.open(buffer).convert("RGB").quantize(64))
@@ -46,7 +44,7 @@ def main():
         ROOT / "book/_static/cover.gif",
         save_all=True,
         append_images=frames[1:],
-        duration=[milliseconds for *_, milliseconds in steps],
+        duration=[milliseconds for *_, milliseconds in moments],
         loop=0,
     )
 

@@ -1,7 +1,7 @@
 """The machinery of the book's pages: setup, evidence, source, figures, exercises."""
 
 from deqlib.notebook.exercises import check
-from deqlib.notebook.live import Parameter, live_figure
+from deqlib.notebook.live import Parameter, Question, live_figure
 from deqlib.notebook.page import (
     COLORS,
     compare,
@@ -15,6 +15,7 @@ from deqlib.notebook.page import (
 __all__ = [
     "COLORS",
     "Parameter",
+    "Question",
     "check",
     "compare",
     "count_solves",

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -29,12 +29,26 @@ class Parameter(NamedTuple):
     def text(self, value):
         if isinstance(value, bool):
             return "on" if value else "off"
-        number = f"{value:.4g}" if isinstance(value, float) else str(value)
+        number = f"{value + 0:.4g}" if isinstance(value, float) else str(value)
         return f"{number} {self.unit}".strip()
 
 
-def live_figure(draw, **parameters):
-    """A figure that the reader moves by one to three sliders.
+class Question(NamedTuple):
+    """What to guess before the figure moves.
+
+    Two to four choices, the right one among them, and the reason. The answer appears
+    where it can be `seen`, a function of the parameters; by default at the first move.
+    """
+
+    text: str
+    choices: Sequence[str]
+    right: str
+    because: str
+    seen: Callable | None = None
+
+
+def live_figure(draw, predict=None, **parameters):
+    """A figure that the reader moves by one to three sliders, or switches if boolean.
 
     With a kernel, `draw` is called as the sliders move. While the site is built (the
     environment variable DEQLIB_FRAMES is set) all pictures are drawn in advance, and
@@ -44,6 +58,8 @@ def live_figure(draw, **parameters):
         draw: takes the parameters by name and returns a matplotlib figure. Its
             docstring says what the picture shows, for those who cannot see it.
             Fix the limits of the axes: their place is that of the first picture.
+        predict: a `Question`. A choice opens the controls; it can be skipped. On paper
+            and without scripts, question and answer stand below the picture.
         **parameters: a `Parameter` for each argument of `draw`. The built page's play
             button moves the first, or goes through all pictures if they are few.
 
@@ -55,7 +71,8 @@ def live_figure(draw, **parameters):
         TypeError: if `draw` has no docstring, takes other arguments, or returns
             something else than a figure.
         ValueError: if there is no parameter or more than three, if one has no values
-            or starts at none of them, or if there are more than 400 pictures.
+            or starts at none of them, if there are more than 400 pictures, or if the
+            right answer is not among two to four choices.
         RuntimeError: if `draw` fails; the message names the values.
     """
     if not draw.__doc__:
@@ -81,12 +98,19 @@ def live_figure(draw, **parameters):
         raise ValueError(
             f"parameters: expected at most {FRAMES} pictures, got {count}"
         )
-    return LiveFigure(draw, parameters)
+    if predict and not (
+        2 <= len(predict.choices) <= 4 and predict.right in predict.choices
+    ):
+        raise ValueError(
+            "predict: expected two to four choices, and the right one among them, got "
+            f"{list(predict.choices)} and {predict.right!r}"
+        )
+    return LiveFigure(draw, parameters, predict)
 
 
 class LiveFigure:
-    def __init__(self, draw, parameters):
-        self.draw, self.parameters = draw, parameters
+    def __init__(self, draw, parameters, predict):
+        self.draw, self.parameters, self.predict = draw, parameters, predict
         self.says = " ".join(draw.__doc__.split())
         self.boxes = None
         self.start = {name: p.start for name, p in parameters.items()}
@@ -94,21 +118,32 @@ class LiveFigure:
         self.frames = None
         if os.environ.get("DEQLIB_FRAMES"):
             since = time.process_time()
-            grid = itertools.product(*(p.values for p in parameters.values()))
-            self.frames = [
-                self.svg(**dict(zip(parameters, values, strict=True)))
-                for values in grid
+            grid = [
+                dict(zip(parameters, values, strict=True))
+                for values in itertools.product(
+                    *(p.values for p in parameters.values())
+                )
             ]
+            self.frames = [self.svg(**values) for values in grid]
             self.seconds = time.process_time() - since
+            self.answered = [i for i, v in enumerate(grid) if self.seen(v)]
 
     def values(self, values):
         texts = (
-            f"{p.label} = {p.text(value)}"
+            f"{spoken(p.label)} = {p.text(value)}"
             for p, value in zip(
                 self.parameters.values(), values.values(), strict=True
             )
         )
         return ", ".join(texts)
+
+    def seen(self, values):
+        """Whether the question's answer can be seen at these values."""
+        if not self.predict:
+            return False
+        if self.predict.seen:
+            return bool(self.predict.seen(**values))
+        return values != self.start
 
     def svg(self, **values):
         """The picture at the given values."""
@@ -139,27 +174,50 @@ class LiveFigure:
         return inline(file.getvalue(), self.draw.__name__)
 
     def widget(self):
-        """Sliders above the picture. An HTML widget: Colab's Output widget is fragile."""
+        """Controls and picture. An HTML widget: Colab's Output widget is fragile."""
         import ipywidgets
 
-        image = ipywidgets.HTML(self.picture)
-        sliders = {
-            name: ipywidgets.SelectionSlider(
-                description=p.label,
-                options=[(p.text(value), value) for value in p.values],
-                value=p.start,
-                style={"description_width": "initial"},
-                layout={"width": "95%"},
-            )
-            for name, p in self.parameters.items()
+        image = ipywidgets.HTML(self.picture).add_class("live-picture")
+        controls = {
+            name: control(ipywidgets, p) for name, p in self.parameters.items()
         }
+        moved = lambda: {name: c.value for name, c in controls.items()}
+        figure = lambda parts: ipywidgets.VBox(parts).add_class("live-figure")
 
         def redraw(change):
-            image.value = self.svg(**{n: s.value for n, s in sliders.items()})
+            image.value = self.svg(**moved())
 
-        for slider in sliders.values():
-            slider.observe(redraw, "value")
-        return ipywidgets.VBox([*sliders.values(), image])
+        for each in controls.values():
+            each.observe(redraw, "value")
+        if not self.predict:
+            return figure([*controls.values(), image])
+        asked = ipywidgets.HTML(self.question())
+        choices = ipywidgets.ToggleButtons(
+            options=[*map(spoken, self.predict.choices), SKIP],
+            value=None,
+            style={"button_width": "auto"},
+        )
+        sliders, answer = ipywidgets.VBox([]), ipywidgets.HTML()
+
+        def reveal(change):
+            sliders.children = tuple(controls.values())
+            if choices.value and self.seen(moved()):
+                said = "" if choices.value == SKIP else choices.value
+                answer.value = self.answer(said)
+
+        choices.observe(reveal, "value")
+        for each in controls.values():
+            each.observe(reveal, "value")
+        return figure([image, asked, choices, sliders, answer])
+
+    def question(self):
+        return f"<p><strong>Predict.</strong> {written(self.predict.text)}</p>"
+
+    def answer(self, said=""):
+        """The right choice and its reason; before them, what the reader said."""
+        right, because = map(written, (self.predict.right, self.predict.because))
+        verdict = f"You said: {escape(said)}. " if said else ""
+        return f"<p>{verdict}<strong>Answer: {right}.</strong> {because}</p>"
 
     def html(self):
         """The picture, and beside it, if they were drawn, the controls and all frames."""
@@ -177,12 +235,29 @@ class LiveFigure:
                 '<div class="live-controls" role="group" aria-label="Move the figure"'
                 f" hidden>{''.join(map(slider, self.parameters.values()))}"
                 '<button type="button" class="live-play">Play</button></div>'
-                f'<script type="application/json">{packed(self.frames)}</script>'
+                '<script type="application/json">'
+                f"{packed(self.frames, self.answered)}</script>"
+            )
+        asked = answer = ""
+        if self.predict:
+            choices = "".join(
+                f'<button type="button" class="live-choice" aria-pressed="false">'
+                f"{written(choice)}</button>"
+                for choice in self.predict.choices
+            )
+            skip = f'<button type="button" class="live-skip" hidden>{SKIP}</button>'
+            asked = (
+                '<div class="live-question" role="group" aria-label="Predict">'
+                f'{self.question()}<div class="live-choices">{choices}{skip}</div></div>'
+            )
+            answer = (
+                '<div class="live-said" role="status"></div>'
+                f'<div class="live-answer">{self.answer()}</div>'
             )
         return (
             f'<div class="live-figure" data-says="{escape(self.says)}"'
-            f' data-seconds="{getattr(self, "seconds", 0):.2f}">'
-            f'{picture}<p class="live-note">{note}</p>{controls}</div>'
+            f' data-seconds="{getattr(self, "seconds", 0):.2f}">{picture}'
+            f'<p class="live-note">{note}</p>{asked}{controls}{answer}</div>'
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -198,10 +273,12 @@ def inline(svg, name):
         r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.S
     )
     svg = re.sub(r"<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.S)
+    # On the page as large as on paper, at most, so that letters have one size.
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1]) * 4 / 3
     svg = re.sub(
         r'<svg.*?(viewBox="[^"]*").*?>',
         r'<svg \1 aria-hidden="true" focusable="false" style="width:100%;height:auto;'
-        r'max-width:34rem;stroke-linejoin:round;stroke-linecap:butt">',
+        rf'--width:{width:.0f}px;stroke-linejoin:round;stroke-linecap:butt">',
         svg,
         count=1,
         flags=re.S,
@@ -223,24 +300,62 @@ def inline(svg, name):
     return re.sub(r">\s+<", "><", svg).strip()
 
 
-def packed(frames):
+SKIP = "Skip the question"
+
+
+def spoken(text):
+    """Text in which $z_0$ is mathematics, as plain text."""
+    return re.sub(r"\$(.+?)\$", lambda found: found[1].replace("_", ""), text)
+
+
+def written(text):
+    """The same as HTML: mathematics in italics, with its indices below."""
+
+    def italics(found):
+        inner = re.sub(r"_(\w)", r"<sub>\1</sub>", found[1].replace("-", "−"))
+        return f'<i class="live-math">{inner}</i>'
+
+    return re.sub(r"\$(.+?)\$", italics, escape(text, quote=False))
+
+
+def control(ipywidgets, parameter):
+    """A switch or a slider."""
+    label, start = spoken(parameter.label), parameter.start
+    if list(parameter.values) == [False, True]:
+        return ipywidgets.Checkbox(description=label, value=start, indent=False)
+    return ipywidgets.SelectionSlider(
+        description=label,
+        options=[(parameter.text(value), value) for value in parameter.values],
+        value=start,
+        style={"description_width": "initial"},
+        layout={"width": "95%"},
+    )
+
+
+def packed(frames, answered):
     """Frames repeat most of what they draw: each piece once, a frame as its numbers."""
     pieces: dict[str, int] = {}
     numbers = [
         [pieces.setdefault(p, len(pieces)) for p in re.split("(?=<g)", frame)]
         for frame in frames
     ]
-    packed = {"pieces": list(pieces), "frames": numbers}
+    packed = {"pieces": list(pieces), "frames": numbers, "answered": answered}
     return json.dumps(packed, separators=(",", ":")).replace("</", "<\\/")
 
 
 def slider(parameter):
+    """A switch or a slider, as HTML."""
     texts = [parameter.text(value) for value in parameter.values]
     start = list(parameter.values).index(parameter.start)
+    told = f'autocomplete="off" data-texts="{escape(json.dumps(texts))}"'
+    if list(parameter.values) == [False, True]:
+        kind = f'type="checkbox" {"checked " * start}'
+    else:
+        kind = (
+            f'type="range" min="0" max="{len(texts) - 1}" value="{start}" '
+            f'aria-valuetext="{escape(texts[start])}" '
+        )
     return (
-        f'<label><span class="live-label">{escape(parameter.label)}</span>'
-        f'<input type="range" min="0" max="{len(texts) - 1}" value="{start}" '
-        f'autocomplete="off" aria-valuetext="{escape(texts[start])}" '
-        f'data-texts="{escape(json.dumps(texts))}">'
-        f"<output>{escape(texts[start])}</output></label>"
+        f'<label><span class="live-label">{written(parameter.label)}</span>'
+        f"<input {kind}{told}><output>{escape(texts[start])}</output></label>"
     )
