@@ -305,14 +305,17 @@ SKIP = "Skip the question"
 
 def spoken(text):
     """Text in which $z_0$ is mathematics, as plain text."""
-    return re.sub(r"\$(.+?)\$", lambda found: found[1].replace("_", ""), text)
+    plain = lambda found: re.sub("[_^{}]", "", found[1])
+    return re.sub(r"\$(.+?)\$", plain, text)
 
 
 def written(text):
-    """The same as HTML: mathematics in italics, with its indices below."""
+    """The same as HTML: mathematics in its own letters, indices below, stars above."""
 
     def italics(found):
-        inner = re.sub(r"_(\w)", r"<sub>\1</sub>", found[1].replace("-", "−"))
+        inner = found[1].replace("-", "−")
+        inner = re.sub(r"_(?:\{(\w+)\}|(\w))", r"<sub>\1\2</sub>", inner)
+        inner = re.sub(r"\^(.)", r"<sup>\1</sup>", inner)
         return f'<i class="live-math">{inner}</i>'
 
     return re.sub(r"\$(.+?)\$", italics, escape(text, quote=False))
