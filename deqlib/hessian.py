@@ -3,9 +3,9 @@
 At z = z*(x), with A = I − ∂f/∂z, S = ∂z*/∂x and S_k its column k::
 
     H[:, j, k]   =  A⁻¹ D²f[(e_j, S_j), (e_k, S_k)]                     (m, n, n)
-    ∇_x ⟨C, S⟩   =  ∇ φ(x, z*(x)),  φ = ⟨Λ, f_x + f_z S⟩,  AᵀΛ = C      (n,)
+    ∇_x ⟨C, S⟩   =  ∇ φ(x, z*(x)),  φ = ⟨Γ, f_x + f_z S⟩,  AᵀΓ = C      (n,)
 
-where the matrices Λ and S stand still in φ.
+where the matrices Γ and S stand still in φ.
 """
 
 import jax
@@ -83,10 +83,10 @@ def jacobian_vjp(f, x, z, C, *, linear_solver=None):
     if x.size > z.size:
         V, U = C.astype(x.dtype), jnp.eye(z.size, dtype=z.dtype)
     W = jax.vmap(lambda v: jvp(f, x, z, v))(V)
-    Lam = jax.vmap(lambda u: adjoint(f, x, z, u))(U)
+    Gamma = jax.vmap(lambda u: adjoint(f, x, z, u))(U)
 
     def phi(x, z):
         change = lambda v, w: jax.jvp(f, (x, z), (v, w))[1]
-        return jnp.sum(Lam * jax.vmap(change)(V, W))
+        return jnp.sum(Gamma * jax.vmap(change)(V, W))
 
     return loss_gradient(phi, f, x, z)

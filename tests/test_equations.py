@@ -1054,7 +1054,7 @@ def test_dynamics_curvature(case):
     r"""
     \text{Term B} = \begin{pmatrix} I \\ S \end{pmatrix}^{\!\top}
       \nabla^2_{(x,z)}\bigl(\lambda^\top f\bigr) \begin{pmatrix} I \\ S
-      \end{pmatrix},
+      \end{pmatrix}.
     """
     u = jax.grad(STATE_LOSS)(case.z)
     lam = jnp.linalg.solve(case.A.T, u)

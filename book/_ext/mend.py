@@ -9,13 +9,15 @@ from sphinx_exercise.nodes import solution_node
 def fold_solutions(app, doctree):
     """A solution's code lies in the fold of its text, not in a fold of its own."""
     for solution in list(doctree.findall(solution_node)):
-        following = solution.next_node(descend=False, siblings=True)
-        if isinstance(following, nodes.container) and following.get(
+        after = lambda node: node.next_node(descend=False, siblings=True)
+        following = after(solution)
+        while isinstance(following, nodes.container) and following.get(
             "hide_mode"
         ):
             following.parent.remove(following)
             del following["hide_mode"]
             solution += following
+            following = after(solution)
 
 
 def keep_punctuation(app, doctree):

@@ -29,7 +29,7 @@ def first_figure():
 
 
 def main():
-    """Let the state settle, then move the input to and fro."""
+    """Let the state settle, then move the input up and down."""
     draw, parameters = first_figure()
     inputs, steps = (parameters[name].values for name in ("t", "steps"))
     moments = [(inputs[0], k, 350) for k in steps]

@@ -215,7 +215,9 @@ class LiveFigure:
 
     def answer(self, said=""):
         """The right choice and its reason; before them, what the reader said."""
-        right, because = map(written, (self.predict.right, self.predict.because))
+        right, because = map(
+            written, (self.predict.right, self.predict.because)
+        )
         verdict = f"You said: {escape(said)}. " if said else ""
         return f"<p>{verdict}<strong>Answer: {right}.</strong> {because}</p>"
 
@@ -274,7 +276,8 @@ def inline(svg, name):
     )
     svg = re.sub(r"<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.S)
     # On the page as large as on paper, at most, so that letters have one size.
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1]) * 4 / 3
+    (points,) = re.findall(r'<svg.*?viewBox="0 0 ([\d.]+)', svg, re.S)
+    width = float(points) * 4 / 3
     svg = re.sub(
         r'<svg.*?(viewBox="[^"]*").*?>',
         r'<svg \1 aria-hidden="true" focusable="false" style="width:100%;height:auto;'
