@@ -9,6 +9,7 @@ from deqlib.jacobian import adjoint, implicit, jacobian, jvp, vjp
 from deqlib.loss import gauss_newton, loss_gradient, loss_hessian, loss_hvp
 from deqlib.mixed import mixed_hessian, mixed_vjp
 from deqlib.solvers import Solution, anderson, broyden, newton, picard
+from deqlib.taylor import derivatives
 from deqlib.why import diagnose
 
 __version__ = version("deqlib")
@@ -19,6 +20,7 @@ __all__ = [
     "anderson",
     "broyden",
     "check",
+    "derivatives",
     "diagnose",
     "fixed_point",
     "gauss_newton",

@@ -50,6 +50,15 @@ def broyden(
     scale: jax.typing.ArrayLike | None = ...,
     easy: bool = ...,
 ) -> Solution: ...
+def derivatives(
+    f: Callable[..., Any],
+    x: _Tree,
+    z: jax.typing.ArrayLike,
+    v: _Tree,
+    order: int,
+    *,
+    linear_solver: _LinearSolver | None = ...,
+) -> jax.Array: ...
 def diagnose(
     f: Callable[..., Any],
     x: _Tree,

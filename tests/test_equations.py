@@ -7,6 +7,7 @@ docstring of a test is the formula on the page: whoever changes one looks at the
 
 import inspect
 import itertools
+import math
 from collections import namedtuple
 from functools import cache, cached_property, partial
 
@@ -1360,3 +1361,78 @@ def test_geometric_series(J):
 def test_all_equations_compile_few_programs():
     """Those before it; all of them, if they run one after the other."""
     assert sum(compiled) <= programs.EQUATIONS
+
+
+# Chapter 10 ---------------------------------------------------------------------------
+
+
+@equation("catalan-derivatives", draws(uniform(0.2, 1.5, 1)))
+def test_catalan_derivatives(c):
+    r"""
+    \frac{\mathrm{d}^k z^*}{\mathrm{d} x^k}(0) = k!\;C_{k-1}\,c^{k-1}.
+    """
+    branch = lambda x: (1 - jnp.sqrt(1 - 4 * c * x)) / (2 * c)
+    for k in range(1, 6):
+        branch = jax.jacfwd(branch)
+        catalan = math.comb(2 * k - 2, k - 1) // k
+        yield branch(0.0), math.factorial(k) * catalan * c ** (k - 1)
+
+
+@equation("fold-law", draws(uniform(0.2, 1.5, 1), uniform(-0.5, 0.1, 1)))
+def test_fold_law(c, x):
+    r"""
+    z^{(k)} = (2k - 3)!!\;\frac{(2c)^{k-1}}{A^{2k-1}}.
+    """
+    branch = lambda x: (1 - jnp.sqrt(1 - 4 * c * x)) / (2 * c)
+    A, z_k, double = 1 - 2 * c * branch(x[0]), branch, 1
+    for k in range(1, 5):
+        z_k = jax.jacfwd(z_k)
+        double *= max(2 * k - 3, 1)
+        yield z_k(x[0]), double * (2 * c) ** (k - 1) / A ** (2 * k - 1)
+
+
+def along(g, directions):
+    """The derivative of g along each of the directions, one after the other."""
+    if not directions:
+        return g
+    *before, last = directions
+    inner = along(g, before)
+    return lambda p: jax.jvp(inner, (p,), (last,))[1]
+
+
+@equation("taylor-recursion", LAYERS)
+def test_taylor_recursion(case):
+    r"""
+    \underbrace{A}_{m \times m}\,\underbrace{z^{(k)}}_{m} =
+      \frac{\mathrm{d}^k}{\mathrm{d} s^k}\,f\bigl(x + sv,\, \hat
+      z_{k-1}(s)\bigr)\Big|_{s=0}.
+    """
+    line = lambda s: case.unrolled(case.x + s * case.v)
+    known = [case.z]
+    for k in range(1, 4):
+        model = lambda s, known=tuple(known): sum(
+            s**j / math.factorial(j) * z_j for j, z_j in enumerate(known)
+        )
+        right = lambda s, model=model: case.f(case.x + s * case.v, model(s))
+        known.append(along(line, [1.0] * k)(0.0))
+        yield case.A @ known[-1], along(right, [1.0] * k)(0.0)
+
+
+@equation("third-derivative", LAYERS)
+def test_third_derivative(case):
+    r"""
+    \begin{aligned}
+    z'''[u, v, w] = A^{-1}\Bigl( & D^3 f[\hat u, \hat v, \hat w] \\
+    & + \sum_{u,\,v,\,w} D^2 f\bigl[\hat u, (0, z''[v, w])\bigr] \Bigr).
+    \end{aligned}
+    """
+    v, w, u = case.v, jnp.roll(case.v, 1), jnp.cos(case.v)
+    hat = lambda d: (d, case.S @ d)
+    second = lambda d, e: (0 * d, case.H @ e @ d)
+    D = lambda *pairs: along(lambda p: case.f(*p), pairs)((case.x, case.z))
+    bracket = D(hat(u), hat(v), hat(w)) + D(hat(u), second(v, w))
+    bracket += D(hat(v), second(u, w)) + D(hat(w), second(u, v))
+    yield (
+        along(case.unrolled, (u, v, w))(case.x),
+        jnp.linalg.solve(case.A, bracket),
+    )

@@ -13,7 +13,9 @@ from conftest import ROOT
 
 import deqlib
 
-MODULES = "equilibrium hessian jacobian linear loss mixed solvers why".split()
+MODULES = (
+    "equilibrium hessian jacobian linear loss mixed solvers taylor why".split()
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -218,7 +218,7 @@ def test_executed_pages_show_no_error(pages):
         text = page.read_text(encoding="utf-8")
         for sign in (
             "Traceback (most recent call last)",
-            "NotImplementedError",
+            "raise NotImplementedError",  # a stub
         ):
             assert sign not in text, page
 

@@ -11,6 +11,7 @@ from deqlib.notebook.exercises import (
     mixed,
     penalty,
     slope,
+    taylor,
 )
 from deqlib.notebook.exercises.judge import CHECKS, check
 
@@ -27,4 +28,5 @@ __all__ = [
     "mixed",
     "penalty",
     "slope",
+    "taylor",
 ]

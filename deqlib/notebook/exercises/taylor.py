@@ -1,0 +1,70 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deqlib import derivatives
+from deqlib.notebook.exercises.judge import (
+    array,
+    exercise,
+    expect,
+    judge,
+    settled,
+    value,
+)
+
+value(
+    "taylor-fourth",
+    15.0,
+    (5 / 8, "that is a coefficient: times 4!."),
+    (120.0, "c is one half, and stands there to the third power."),
+    (105.0, "that is the fifth."),
+)
+
+
+@exercise("taylor-third")
+def _(third_along):
+    f, x, z = settled(11)
+    v = jnp.array([1.0, -0.5, 0.3])
+    z1, z2, right = jax.jit(lambda x, z: derivatives(f, x, z, v, 3))(x, z)
+    A = jnp.eye(4) - jax.jacfwd(f, 1)(x, z)
+    b = lambda s: f(x + s * v, z + s * z1 + s**2 * z2)
+    for _ in range(3):
+        b = jax.jacfwd(b)
+    mistakes = [
+        (A @ right, "solve with A in the end."),
+        (right / 6, "that is the coefficient: times 3!."),
+        (
+            jnp.linalg.solve(A, b(0.0)),
+            "the second derivative is divided by 2!.",
+        ),
+    ]
+    judge(third_along(f, x, z, v, z1, z2), right, mistakes)
+
+
+@exercise("taylor-short")
+def _(short):
+    layer = lambda s, z: jnp.stack([short(s[0], z[0])])
+    for s in np.linspace(-2.0, 2.0, 9):
+        array(short(s, 0.3), (), f"f at s = {s:g}")
+        expect(
+            abs(float(short(s, 0.3)) - float(short(s, -0.7))) == 0,
+            "it contains z.",
+        )
+    zero = jnp.zeros(1)
+    rows = derivatives(layer, zero, layer(zero, zero), jnp.ones(1), 10)
+    sizes = [
+        abs(float(row)) / math.factorial(k + 1)
+        for k, row in enumerate(rows[:, 0])
+    ]
+    reach = (
+        min(
+            size ** (-1 / k)
+            for k, size in enumerate(sizes, 1)
+            if size and k > 6
+        )
+        if any(sizes[6:])
+        else np.inf
+    )
+    expect(reach < 0.5, f"its series at 0 reaches to about {reach:.2g}.")
