@@ -6,6 +6,7 @@
 # make pdf     print the whole book
 # make lab     JupyterLab, to edit the chapters
 # make bench   deqlib's times beside those of its peers
+# make mutants deqlib's mathematics, changed in one place at a time: do the tests see it?
 # book, test and evidence take ONLY=04: the notebooks whose name contains it.
 # All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
@@ -18,6 +19,7 @@ BROUGHT := $(VENV)/.brought
 PDF := differentiating-equilibria.pdf
 COLAB ?= 3.13
 TWIN := $(VENV)-colab-$(COLAB)
+MUTANTS := $(VENV)-mutants
 CODE := $(wildcard deqlib/*.py deqlib/notebook/*.py deqlib/notebook/*/*.py \
   deqlib/notebook/*.mplstyle)
 PAGES := $(shell find book -type f -not -path '*/.*' -not -name '*.pyc')
@@ -41,7 +43,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence bench lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence bench mutants lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -138,6 +140,20 @@ evidence: $(CACHE)/.made
 # Times of deqlib and of its peers. A part of them: make bench ARGS="--quick --only hvp"
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+# Hours: a module or a random share of the mutants, make mutants ONLY=linear SHARE=0.1.
+# Of those run, 95 % have to be killed, and tests/mutants.toml says why the others live.
+mutants: $(READY) $(MUTANTS)/.ready
+	@start=$$(date +%s); set -e; \
+	$(MUTANTS)/bin/python tests/mutants.py $(ONLY) \
+	  --python $(abspath $(BIN)/python) --share $(or $(SHARE),1) --seed $(or $(SEED),0); \
+	$(call SINCE,mutants)
+
+$(MUTANTS)/.ready: $(READY) tests/mutants.txt
+	@$(BIN)/python -m venv --clear $(MUTANTS)
+	@$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r tests/mutants.txt -c constraints.txt
+	@touch $@
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@python=; for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
