@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deqlib import anderson, broyden, linear
+from deqlib import Solution, anderson, broyden, linear
 
 SOLVERS = {
     "direct": linear.direct,
@@ -33,9 +33,11 @@ def solution(solver, A, b):
 
 
 @every_solver
-@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
-def test_solves_at_any_scale(solver, scale, close):
+@pytest.mark.parametrize("power", [-0.9, 0.0, 0.9])
+def test_solves_at_any_scale(solver, power, close):
+    """Also where squares would overflow, or vanish."""
     A, b = system()
+    scale = float(jnp.finfo(float).max) ** power
     close(solution(solver, A, scale * b), scale * np.linalg.solve(A, b))
 
 
@@ -62,7 +64,7 @@ def test_solve_is_differentiable_and_transposable(solver, truth, close):
 
 
 def products_made(J, b):
-    """How often `automatic` multiplies one vector with A, and whether with all of I."""
+    """J's solution by `automatic`, and how often that multiplies a vector with A."""
     seen = []
 
     def matvec(v):
@@ -74,14 +76,58 @@ def products_made(J, b):
     return v, len(seen)
 
 
-def test_a_matrix_is_built_only_where_the_series_is_slow(close):
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_matrix_is_built_only_where_the_series_is_slow(scale, close):
     """Beyond the direct size: some products where J is small, m more where it is not."""
     m = linear.DIRECT_UP_TO + 1
-    b = jnp.linspace(1.0, 2.0, m)
-    few, many = products_made(0.2, b), products_made(-3.0, b)
-    for J, (v, _) in ((0.2, few), (-3.0, many)):
+    b = scale * jnp.linspace(1.0, 2.0, m)
+    made = {}
+    for J in (0.2, 0.7, 0.95, 0.99, -3.0):
+        v, made[J] = products_made(J, b)
         close(v, b / (1 - J))
-    assert few[1] < 40 < m <= many[1]
+    assert 8 < made[0.2] < 30 < made[0.7] < m < min(made[0.95], made[0.99])
+    assert max(made.values()) < m + 40
+    assert products_made(0.2, 0 * b)[1] == 1
+
+
+def test_up_to_the_direct_size_a_matrix_is_built():
+    for m in (3, linear.DIRECT_UP_TO):
+        assert products_made(0.2, jnp.ones(m))[1] == m
+    at = linear.DIRECT_UP_TO
+    factors = lambda solver, m: linear.Inverse(None, solver).factors_at(m)
+    assert factors(linear.automatic, 3) and factors(linear.automatic, at)
+    assert not factors(linear.automatic, at + 1)
+    assert factors(linear.direct, 3) and factors(linear.direct, at + 1)
+    assert not factors(linear.gmres, 3)
+
+
+@pytest.mark.parametrize("d, good", [(1e-4, True), (1.9e-4, True), (2.2e-4, 0)])
+@pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
+def test_an_answer_with_a_residual_is_none(d, good, size, close):
+    """Above 2 tol ‖v‖, or above √tol ‖b‖, of a solver that says that it succeeded."""
+
+    def solve(a, v, tol=1e-4):
+        v = v * jnp.eye(2)[1]
+        found = lambda g, z0, tol: Solution(v, 0.0, jnp.array(1), True)
+        how = linear.iterated(found, tol=tol)
+        return how(lambda v: a * v, size * jnp.eye(2)[1])
+
+    for v, a in ((1 + d, 1.0), (1 - d, 1.0), (1e4 * (1 + 50 * d), 1e-4)):
+        got = solve(a, v)
+        if good:
+            close(got, size * v * np.eye(2)[1])
+        else:
+            assert jnp.isnan(got).all()
+
+
+def test_regular_is_what_rounding_leaves_so():
+    """A = a, a number: I and J, each of size one, are known to 64 roundings."""
+    eps = float(jnp.finfo(float).eps)
+    regular = lambda a: bool(linear.factored(jnp.array([[a]])).regular)
+    assert all(map(regular, (140 * eps, -140 * eps, 0.1, 1.0, 7.0, 1e6)))
+    assert not any(map(regular, (120 * eps, -120 * eps, 70 * eps, 0.0)))
+    small = jnp.array([[1.0, 1.0], [1.0, 1.0 + 100 * eps]])
+    assert not linear.factored(small).regular
 
 
 def test_beyond_what_memory_holds_no_matrix_is_built():

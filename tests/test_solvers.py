@@ -10,7 +10,7 @@ import second
 
 from deqlib import anderson, broyden, models, newton, picard
 from deqlib.check import relative_error
-from deqlib.solvers import automatic
+from deqlib.solvers import automatic, length, ratio
 
 SOLVERS = [picard, anderson, broyden, newton, automatic]
 every_solver = pytest.mark.parametrize(
@@ -212,3 +212,127 @@ def test_the_default_is_picard_where_that_is_fast_and_broyden_beyond():
 def test_memory_is_counted(solver):
     with pytest.raises(ValueError, match="memory: expected at least 1"):
         solver(jnp.cos, jnp.ones(2), memory=0)
+
+
+# Each method once more, in numpy, without a stopping rule and with whole matrices.
+
+
+def picard_steps(r, memory):
+    while True:
+        _, r = yield r
+
+
+def anderson_steps(r, memory):
+    dz, dr, step = [], [], r
+    while True:
+        (p, y), r = yield step
+        dz, dr = [*dz, p][-memory:], [*dr, y][-memory:]
+        Z, R = np.column_stack(dz), np.column_stack(dr)
+        step = r - (Z + R) @ np.linalg.lstsq(R, r)[0]
+
+
+def broyden_steps(r, memory):
+    H, k = -np.eye(r.size), 0
+    while True:
+        (p, y), r = yield -H @ r
+        k += 1
+        H = -np.eye(r.size) if k % memory == 0 else H
+        H = H + np.outer(p - H @ y, p @ H) / (p @ H @ y)
+
+
+def residuals_of(steps, g, z, count, memory):
+    r = g(z) - z
+    residuals = [np.abs(r).max() / np.abs(g(z)).max()]
+    method = steps(r, memory)
+    step = next(method)
+    for _ in range(count):
+        z_before, r_before = z, r
+        z = z + step
+        r = g(z) - z
+        residuals.append(np.abs(r).max() / np.abs(g(z)).max())
+        step = method.send(((z - z_before, r - r_before), r))
+    return np.array(residuals)
+
+
+@pytest.mark.parametrize(
+    "solver, steps, memory",
+    [
+        (picard, picard_steps, None),
+        (anderson, anderson_steps, 1),
+        (anderson, anderson_steps, 3),
+        (broyden, broyden_steps, 3),
+        (broyden, broyden_steps, 20),
+    ],
+)
+def test_each_step_is_the_methods(solver, steps, memory):
+    W = np.random.default_rng(3).normal(size=(6, 6)) / 4
+    g = lambda z: np.tanh(W @ z + np.linspace(-1, 1, 6))
+    options = {"memory": memory} if memory else {}
+    got = solver(
+        lambda z: jnp.tanh(W @ z + np.linspace(-1, 1, 6)),
+        jnp.ones(6),
+        max_steps=9,
+        history=True,
+        **options,
+    ).residual
+    want = residuals_of(steps, g, np.ones(6), 9, memory)
+    clear = want > 1e6 * jnp.finfo(got.dtype).eps
+    assert clear.sum() > (4 if got.dtype == np.float32 else 8)
+    np.testing.assert_allclose(got[clear], want[clear], rtol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [picard, anderson, broyden, automatic])
+@pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-5])
+def test_stops_at_the_first_small_residual(solver, tol):
+    g, z0 = map_of(models.random_layer(1)), jnp.zeros(5)
+    found = solver(g, z0, tol=tol, history=True)
+    *before, last = found.residual[: int(found.steps) + 1]
+    assert last <= tol < min(before)
+
+
+def test_small_components_have_their_turn():
+    """To three quarters of the digits, or for as long as that improves."""
+    tol = 1e-4
+    a, b = np.array([0.5, 0.9]), np.array([0.5, 1e-7])
+    z, steps = np.zeros(2), 0
+    while not (
+        np.abs(a * z + b - z).max() <= tol * np.abs(a * z + b).max()
+        and (np.abs(a * z + b - z) <= tol**0.75 * (a * z + b)).all()
+    ):
+        z, steps = a * z + b, steps + 1
+    found = picard(lambda z: a * z + b, jnp.zeros(2), tol=tol)
+    assert found.converged and found.steps == steps > 40
+    moves = lambda z: jnp.stack([z[0] / 2 + 1, 1e-9 - z[1]])
+    found = picard(moves, jnp.array([1.0, 3e-10]), tol=tol)
+    assert found.converged and found.steps < 20
+
+
+@every_solver
+def test_where_it_stands_already_no_step_is_made(solver):
+    found = solver(lambda z: z / 2 + 1, jnp.full(2, 2.0))
+    assert found.steps == 0 and found.residual == 0 and found.converged
+    found = solver(lambda z: z / 2 + 1, jnp.full(2, 2.1))
+    assert found.steps > 0
+
+
+@every_solver
+def test_a_scale_says_what_is_small(solver):
+    scale = jnp.array([1.0, 1e-3])
+    g = lambda z: jnp.array([0.5, 0.25]) * jnp.sin(z) + scale
+    found = solver(g, jnp.zeros(2), scale=scale, tol=1e-2)
+    r = g(found.z) - found.z
+    np.testing.assert_allclose(found.residual, np.abs(r / scale).max(), 1e-5)
+    assert found.converged and 0 < found.residual <= 1e-2
+
+
+def test_lengths_and_ratios_of_any_size():
+    tiny = float(jnp.finfo(float).tiny)
+    for size in (tiny * 100, 1e-5, 1.0, 1e5, 1e-3 / tiny):
+        v = size * jnp.array([3.0, -4.0])
+        np.testing.assert_allclose(length(v) / size, 5.0, 1e-5)
+    assert length(jnp.zeros(2)) == 0
+    assert length(jnp.array([1.0, jnp.inf])) == jnp.inf
+    assert jnp.isnan(length(jnp.array([1.0, jnp.nan])))
+    a, b = jnp.array([0, 0, 3, -3, -1, 1, 1]), jnp.array([0, 5, -2, 2, 4, 4, 0])
+    want = [0, 0, 1.5, 1.5, 0.25, 0.25, jnp.inf]
+    np.testing.assert_array_equal(ratio(a * 1.0, b * 1.0), want)
