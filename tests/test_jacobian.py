@@ -9,7 +9,17 @@ import pytest
 import second
 
 import deqlib
-from deqlib import adjoint, fixed_point, jacobian, jvp, linear, models, vjp
+from deqlib import (
+    adjoint,
+    fixed_point,
+    jacobian,
+    jacobian_vjp,
+    jvp,
+    linear,
+    mixed_hessian,
+    models,
+    vjp,
+)
 from deqlib.check import slopes, taylor_remainders
 
 
@@ -156,6 +166,27 @@ def test_slopes(case):
     model = [along(f, x, z, v)]
     found = slopes(*taylor_remainders(equilibrium, x, v, model))
     assert np.abs(found - [1, 2]).max() < 0.25, found
+
+
+@pytest.mark.parametrize("m, n", [(5, 3), (3, 5), (4, 4), (1, 4), (4, 1)])
+def test_as_many_solves_as_the_shorter_side_is_long(m, n):
+    f, x, z = models.random_layer(0, m, n)
+    layer, C, seen = lambda t, x, z: f(t * x, z), jnp.ones((m, n)), []
+
+    def solver(matvec, b):
+        jax.debug.callback(lambda b: seen.append(b.shape), b)
+        return linear.direct(matvec, b)
+
+    def solves(function, *arguments):
+        seen.clear()
+        function(*arguments, linear_solver=solver)
+        jax.effects_barrier()
+        return len(seen)
+
+    shorter = min(m, n)
+    assert solves(jacobian, f, x, z) == shorter
+    assert solves(mixed_hessian, layer, 1.0, x, z) == 2 * shorter + 1
+    assert solves(jacobian_vjp, f, x, z, C) == 2 * shorter + 1
 
 
 def test_singular_is_nan():

@@ -37,7 +37,7 @@ def solution(solver, A, b):
 def test_solves_at_any_scale(solver, power, close):
     """Also where squares would overflow, or vanish."""
     A, b = system()
-    scale = float(jnp.finfo(float).max) ** power
+    scale = float(jnp.finfo(jnp.result_type(float)).max) ** power
     close(solution(solver, A, scale * b), scale * np.linalg.solve(A, b))
 
 
@@ -122,7 +122,7 @@ def test_an_answer_with_a_residual_is_none(d, good, size, close):
 
 def test_regular_is_what_rounding_leaves_so():
     """A = a, a number: I and J, each of size one, are known to 64 roundings."""
-    eps = float(jnp.finfo(float).eps)
+    eps = float(jnp.finfo(jnp.result_type(float)).eps)
     regular = lambda a: bool(linear.factored(jnp.array([[a]])).regular)
     assert all(map(regular, (140 * eps, -140 * eps, 0.1, 1.0, 7.0, 1e6)))
     assert not any(map(regular, (120 * eps, -120 * eps, 70 * eps, 0.0)))

@@ -276,8 +276,8 @@ def test_each_step_is_the_methods(solver, steps, memory):
         **options,
     ).residual
     want = residuals_of(steps, g, np.ones(6), 9, memory)
-    clear = want > 1e6 * jnp.finfo(got.dtype).eps
-    assert clear.sum() > (4 if got.dtype == np.float32 else 8)
+    clear = want > 1e4 * jnp.finfo(got.dtype).eps
+    assert clear.sum() > 4
     np.testing.assert_allclose(got[clear], want[clear], rtol=1e-3)
 
 
@@ -301,10 +301,32 @@ def test_small_components_have_their_turn():
     ):
         z, steps = a * z + b, steps + 1
     found = picard(lambda z: a * z + b, jnp.zeros(2), tol=tol)
-    assert found.converged and found.steps == steps > 40
+    assert found.converged and found.steps > steps - 2 > 40
+    if found.z.dtype == jnp.float64:
+        assert found.steps == steps
     moves = lambda z: jnp.stack([z[0] / 2 + 1, 1e-9 - z[1]])
     found = picard(moves, jnp.array([1.0, 3e-10]), tol=tol)
     assert found.converged and found.steps < 20
+
+
+@pytest.mark.parametrize("a, b", [(0.5, 1.0), (0.9, 7.0), (0.95, -0.1)])
+def test_where_z_moves_far_the_residual_has_to_fall_further(a, b):
+    """Kantorovich: gain² ‖r‖ has to be small in units of z, here 0.01."""
+    gain, z, steps = 1 / (1 - a), 0.0, 0
+    residual = 1.0
+    while residual > min(1e-2, 0.01 / gain**2):
+        z, steps = a * z + b, steps + 1
+        residual = abs((a * z + b - z) / (a * z + b))
+    found = picard(lambda z: a * z + b, jnp.zeros(1), tol=1e-2)
+    assert found.converged and found.steps >= steps
+    if found.z.dtype == jnp.float64:
+        assert found.steps == steps
+
+
+def test_where_a_is_nearly_singular_the_residual_has_to_stop_falling():
+    a = 1 - float(jnp.finfo(jnp.result_type(float)).eps) ** 0.45
+    found = newton(lambda z: a * z + (1 - a) * jnp.pi, jnp.zeros(1))
+    assert found.converged and found.steps == 2
 
 
 @every_solver
@@ -326,8 +348,8 @@ def test_a_scale_says_what_is_small(solver):
 
 
 def test_lengths_and_ratios_of_any_size():
-    tiny = float(jnp.finfo(float).tiny)
-    for size in (tiny * 100, 1e-5, 1.0, 1e5, 1e-3 / tiny):
+    largest = float(jnp.finfo(jnp.result_type(float)).max)
+    for size in (largest**-0.9, 1e-5, 1.0, 1e5, largest**0.9):
         v = size * jnp.array([3.0, -4.0])
         np.testing.assert_allclose(length(v) / size, 5.0, 1e-5)
     assert length(jnp.zeros(2)) == 0
