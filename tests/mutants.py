@@ -69,26 +69,42 @@ def skip(db, items):
     db.set_multiple_results([item.job_id for item in items], SKIPPED)
 
 
-def mutants_of(module, db):
+def listed(settings, kind, module):
+    """{mutant: reason} of tests/mutants.toml."""
+    return {
+        line: group["why"]
+        for group in settings[kind]
+        for line in group.get(module, [])
+    }
+
+
+def mutants_of(module, settings, db):
     """Those that mean something, in an order that depends on the source alone."""
     path = Path("deqlib", f"{module}.py")
     init([path], db, {})
     OperatorsFilter().filter(db, argparse.Namespace(config=CONFIG))
     unmutated = set(unmutated_lines(path.read_text()))
-    kinds = [], []
+    equivalent = listed(settings, "equivalent", module)
+    unseen = equivalent | listed(settings, "may-live", module)
+    kept, skipped = [], []
     for item in db.pending_work_items:
         (m,) = item.mutations
         flag = re.search("Replace(True|False)", m.operator_name)
-        kinds[m.start_pos[0] in unmutated and not flag].append(item)
-    skip(db, kinds[1])
+        signature = m.start_pos[0] in unmutated and not flag
+        same = not signature and changed(m) in equivalent
+        (skipped if signature or same else kept).append(item)
+        unseen.pop(changed(m), None)
+    if unseen:
+        sys.exit(f"No mutant of {module} makes {list(unseen)}: {CONFIG.name}")
+    skip(db, skipped)
     order = lambda m: (m.operator_name, m.occurrence)
-    return sorted(kinds[0], key=lambda item: order(item.mutations[0]))
+    return sorted(kept, key=lambda item: order(item.mutations[0]))
 
 
-def run(module, config, share, seed):
+def run(module, settings, config, share, seed):
     """How many mutants there are; of those run, the row, what it makes, and its end."""
     with use_db(COPY / f"{module}.sqlite") as db:
-        items = mutants_of(module, db)
+        items = mutants_of(module, settings, db)
         random.Random(seed).shuffle(items)
         chosen = items[: round(share * len(items))]
         skip(db, items[len(chosen) :])
@@ -138,14 +154,12 @@ def main():
     sums, unlisted = Counter(), 0
     for module, command in commands.items():
         config["test-command"] = command
-        total, ends = run(module, config, arguments.share, arguments.seed)
+        total, ends = run(
+            module, settings, config, arguments.share, arguments.seed
+        )
         counts = Counter(end for *_, end in ends)
         print(f"{module}: {len(ends)} of {total} mutants, {dict(counts)}")
-        reasons = {
-            line: group["why"]
-            for group in settings["may-live"]
-            for line in group.get(module, [])
-        }
+        reasons = listed(settings, "may-live", module)
         for row, line, end in ends:
             if end == "survived":
                 unlisted += line not in reasons

@@ -105,19 +105,27 @@ def test_up_to_the_direct_size_a_matrix_is_built():
 @pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
 def test_an_answer_with_a_residual_is_none(d, good, size, close):
     """Above 2 tol ‖v‖, or above √tol ‖b‖, of a solver that says that it succeeded."""
+    b = np.array([0.6, -0.8])
 
     def solve(a, v, tol=1e-4):
-        v = v * jnp.eye(2)[1]
-        found = lambda g, z0, tol: Solution(v, 0.0, jnp.array(1), True)
+        found = lambda g, z0, tol: Solution(v * b, 0.0, jnp.array(1), True)
         how = linear.iterated(found, tol=tol)
-        return how(lambda v: a * v, size * jnp.eye(2)[1])
+        return how(lambda v: a * v, size * jnp.asarray(b))
 
     for v, a in ((1 + d, 1.0), (1 - d, 1.0), (1e4 * (1 + 50 * d), 1e-4)):
         got = solve(a, v)
         if good:
-            close(got, size * v * np.eye(2)[1])
+            close(got, size * v * b)
         else:
             assert jnp.isnan(got).all()
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+def test_units_do_not_matter_to_direct(unit, close):
+    J, D = np.array([[0.3, 0.4], [-0.2, 0.5]]), np.array([1.0, unit])
+    A = np.eye(2) - J * D / D[:, None]
+    got = linear.direct(lambda v: A @ v, jnp.ones(2) / D)
+    close(got * D, np.linalg.solve(np.eye(2) - J, np.ones(2)))
 
 
 def test_regular_is_what_rounding_leaves_so():

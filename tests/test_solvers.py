@@ -307,6 +307,9 @@ def test_small_components_have_their_turn():
     moves = lambda z: jnp.stack([z[0] / 2 + 1, 1e-9 - z[1]])
     found = picard(moves, jnp.array([1.0, 3e-10]), tol=tol)
     assert found.converged and found.steps < 20
+    grows = lambda z: jnp.stack([z[0] / 2 + 1, 2 * z[1]])
+    found = picard(grows, jnp.array([1.0, 1e-20]), tol=tol)
+    assert found.converged and found.steps < 20
 
 
 @pytest.mark.parametrize("a, b", [(0.5, 1.0), (0.9, 7.0), (0.95, -0.1)])
