@@ -326,6 +326,21 @@ def test_where_z_moves_far_the_residual_has_to_fall_further(a, b):
         assert found.steps == steps
 
 
+@pytest.mark.parametrize("solver", [picard, broyden, newton, automatic])
+@pytest.mark.parametrize("tol", [1e-3, None])
+def test_a_power_of_two_changes_z_alone(solver, tol):
+    g = lambda z: jnp.array([0.9, -0.5]) * z + jnp.array([1.0, 0.3])
+
+    def of(unit):
+        scaled = lambda z: unit * g(z / unit)
+        z, *rest = solver(scaled, jnp.zeros(2), tol=tol, history=True)
+        return z / unit, *rest
+
+    for unit in (2.0**-30, 2.0**30):
+        for one, other in zip(of(1.0), of(unit), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_where_a_is_nearly_singular_the_residual_has_to_stop_falling():
     a = 1 - float(jnp.finfo(jnp.result_type(float)).eps) ** 0.45
     found = newton(lambda z: a * z + (1 - a) * jnp.pi, jnp.zeros(1))
