@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from time import monotonic
 
 from cosmic_ray.commands import execute, init
 from cosmic_ray.config import load_config
@@ -121,15 +122,16 @@ def run(module, settings, config, share, seed):
         return len(items), sorted(ends)
 
 
-def command_of(module, tests, python):
-    """Runs a module's tests. It passes without a mutant, and compiles what they need."""
+def baseline(module, tests, python):
+    """What runs a module's tests, and its seconds; it has to pass without a mutant."""
     files = [f"tests/test_{name}.py" for name in tests]
     options = ["-x", "-q", "-p", "no:cacheprovider"]
     command = shlex.join([python, "-m", "pytest", *options, *files])
+    start = monotonic()
     outcome, output = run_tests(command, None)
     if outcome != TestOutcome.SURVIVED:
         sys.exit(f"{output}\nThe tests of {module} fail without a mutant.")
-    return command
+    return {"test-command": command, "timeout": 3 * (monotonic() - start)}
 
 
 def main():
@@ -145,15 +147,15 @@ def main():
     os.chdir(COPY)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     config = load_config(CONFIG)
-    commands = {
-        module: command_of(module, settings["tests"][module], arguments.python)
+    found = {
+        module: baseline(module, settings["tests"][module], arguments.python)
         for module in arguments.modules
     }
     # What a mutant compiles is of no use to the next.
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e6"
     sums, unlisted = Counter(), 0
-    for module, command in commands.items():
-        config["test-command"] = command
+    for module, of_module in found.items():
+        config.update(of_module)
         total, ends = run(
             module, settings, config, arguments.share, arguments.seed
         )

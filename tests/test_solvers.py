@@ -105,6 +105,13 @@ def test_newton_finds_what_repels_picard(close):
     close(g(z), z)
 
 
+@pytest.mark.parametrize("a", [3.0, -3.0])
+def test_broyden_finds_what_repels_in_either_direction(a, close):
+    found = broyden(lambda z: a * z + 1, jnp.zeros(1))
+    assert found.steps <= 3
+    close(found.z, 1 / (1 - np.array([a])))
+
+
 FAILING = {
     "diverging": lambda z: 2 * z + 1,
     "overflowing": lambda z: 8 * z + 1,
@@ -131,6 +138,13 @@ def test_no_solver_invents_an_equilibrium(kind, solver):
     solution = solver(FAILING[kind], jnp.zeros(2), max_steps=50)
     assert not solution.converged
     assert jnp.isnan(solution.z).all()
+
+
+@every_solver
+def test_overflow_is_no_success(solver):
+    """Newton's first step goes to where g is infinite, beside which it is short."""
+    found = solver(lambda z: jnp.exp(z) - 10, jnp.full(1, 1e-3), max_steps=1)
+    assert not found.converged and jnp.isnan(found.z).all()
 
 
 def test_derivative_of_a_failed_solve_is_nan():
