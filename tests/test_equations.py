@@ -1403,9 +1403,11 @@ def along(g, directions):
 @equation("taylor-recursion", LAYERS)
 def test_taylor_recursion(case):
     r"""
-    \underbrace{A}_{m \times m}\,\underbrace{z^{(k)}}_{m} =
-      \frac{\mathrm{d}^k}{\mathrm{d} s^k}\,f\bigl(x + sv,\, \hat
+    \begin{gathered}
+    \underbrace{A}_{m \times m}\,\underbrace{z^{(k)}}_{m} = \\
+    \frac{\mathrm{d}^k}{\mathrm{d} s^k}\,f\bigl(x + sv,\, \hat
       z_{k-1}(s)\bigr)\Big|_{s=0}.
+    \end{gathered}
     """
     line = lambda s: case.unrolled(case.x + s * case.v)
     known = [case.z]
@@ -1421,10 +1423,10 @@ def test_taylor_recursion(case):
 @equation("third-derivative", LAYERS)
 def test_third_derivative(case):
     r"""
-    \begin{aligned}
-    z'''[u, v, w] = A^{-1}\Bigl( & D^3 f[\hat u, \hat v, \hat w] \\
-    & + \sum_{u,\,v,\,w} D^2 f\bigl[\hat u, (0, z''[v, w])\bigr] \Bigr).
-    \end{aligned}
+    \begin{gathered}
+    z'''[u, v, w] = A^{-1}\Bigl( D^3 f[\hat u, \hat v, \hat w] \\
+    {} + \sum_{u,\,v,\,w} D^2 f\bigl[\hat u, (0, z''[v, w])\bigr] \Bigr).
+    \end{gathered}
     """
     v, w, u = case.v, jnp.roll(case.v, 1), jnp.cos(case.v)
     hat = lambda d: (d, case.S @ d)

@@ -140,6 +140,31 @@ def test_chapter_keeps_the_template(path):
 
 
 @every_chapter
+def test_few_cells_are_open(path):
+    folded = {"hide-input", "hide-cell", "setup"}
+    tags = [set(c.metadata.get("tags", [])) for c in code(path)]
+    assert sum(not folded & each for each in tags) <= 25
+
+
+@every_chapter
+def test_a_good_answer_to_explore_has_a_plot(path):
+    """In the fold of the exercise's solution."""
+    cells = read(path).cells
+    (at,) = [i for i, c in enumerate(cells) if "*Explore, " in c.source]
+    assert ":::{solution}" in cells[at].source
+    worked = []
+    while "worked" in cells[at + 1].metadata.get("tags", []):
+        at += 1
+        worked.append(cells[at].source)
+    assert "plt.subplots(" in worked[-1]
+
+
+@every_chapter
+def test_the_summary_says_where_next(path):
+    assert "Where next?" in prose(path).split("## Summary")[1]
+
+
+@every_chapter
 def test_each_live_figure_asks(path):
     figures = [c.source for c in code(path) if "\nlive_figure(" in c.source]
     assert figures
