@@ -7,11 +7,11 @@ from deqlib import _validate
 from deqlib._border import flatten, inputs, layer, precisely
 from deqlib._guard import guard, nothing
 from deqlib.jacobian import moving
-from deqlib.solvers import automatic
+from deqlib.solvers import broyden
 
 
 @precisely
-def fixed_point(f, x, z0, *, solver=automatic, linear_solver=None, **options):
+def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     """Solve z = f(x, z), eq. (equilibrium-definition); z is differentiable in x.
 
     Source: first source, eq. layer-definition and eq. deq-jacobian.
@@ -20,8 +20,8 @@ def fixed_point(f, x, z0, *, solver=automatic, linear_solver=None, **options):
         f: the layer, f(x, z) with the shape of z.
         x: any tree of real floats: inputs and parameters.
         z0: the first guess, a tree of floats; inside it is one vector (m,).
-        solver: a function of `deqlib.solvers`, or another with the same arguments; by
-            default `automatic`. It is never differentiated.
+        solver: a function of `deqlib.solvers`, or another with the same arguments. It
+            is never differentiated.
         linear_solver: a function of `deqlib.linear`, for the derivatives; by default
             chosen by size. One of your own must return NaN if it fails, and must not
             close over traced values.

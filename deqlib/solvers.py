@@ -272,7 +272,7 @@ def broyden(
 
 
 def automatic(g, z0, **options):
-    """The default: Picard's steps for as long as they converge fast, then Broyden's.
+    """Picard's steps for as long as they converge fast, then Broyden's.
 
     Fast means: so that some 80 of them would do. Broyden's go on from where these stand.
 

@@ -46,8 +46,8 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])
-    >>> print(derivatives(f, x, 2 * x**2, jnp.ones(1), 3)[:, 0])
-    [12.  4.  0.]
+    >>> print(jnp.round(derivatives(f, x, 2 * x**2, jnp.ones(1), 2)[:, 0]))
+    [12.  4.]
     """
     order = _validate.count("order", order)
     if unknown := strangers(f.program):

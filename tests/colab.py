@@ -45,10 +45,14 @@ MOVE = """
 import gc
 from deqlib.notebook.live import LiveFigure
 for figure in [o for o in gc.get_objects() if isinstance(o, LiveFigure)]:
-    *sliders, picture = figure.widget().children
-    for slider in sliders:
+    picture, asked, choices, controls, answer = figure.widget().children
+    choices.value = choices.options[-1]
+    for slider in controls.children:
         before = picture.value
-        slider.index = (slider.index + 1) % len(slider.options)
+        if hasattr(slider, "options"):
+            slider.index = (slider.index + 1) % len(slider.options)
+        else:
+            slider.value = not slider.value
         assert picture.value != before, (figure.says, slider.description)
         print("moved", slider.description)
 """
