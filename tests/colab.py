@@ -44,7 +44,8 @@ print(json.dumps({d.name: d.version for d in importlib.metadata.distributions()}
 MOVE = """
 import gc
 from deqlib.notebook.live import LiveFigure
-for figure in [o for o in gc.get_objects() if isinstance(o, LiveFigure)]:
+
+def move_all(figure):
     picture, asked, choices, controls, answer = figure.widget().children
     choices.value = choices.options[-1]
     for slider in controls.children:
@@ -55,6 +56,9 @@ for figure in [o for o in gc.get_objects() if isinstance(o, LiveFigure)]:
             slider.value = not slider.value
         assert picture.value != before, (figure.says, slider.description)
         print("moved", slider.description)
+
+for figure in [o for o in gc.get_objects() if isinstance(o, LiveFigure)]:
+    move_all(figure)
 """
 
 
