@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from deqlib import check, linear, models, solvers
+from deqlib import check, linear, models
 from deqlib.equilibrium import fixed_point
 from deqlib.hessian import hessian, jacobian_vjp
 from deqlib.jacobian import adjoint, implicit, jacobian, jvp, vjp
@@ -38,6 +38,5 @@ __all__ = [
     "models",
     "newton",
     "picard",
-    "solvers",
     "vjp",
 ]

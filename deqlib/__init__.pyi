@@ -6,7 +6,6 @@ import jax
 from deqlib import check as check
 from deqlib import linear as linear
 from deqlib import models as models
-from deqlib import solvers as solvers
 
 __all__: list[str]
 __version__: str
@@ -48,7 +47,6 @@ def broyden(
     max_steps: int = ...,
     history: bool = ...,
     scale: jax.typing.ArrayLike | None = ...,
-    easy: bool = ...,
 ) -> Solution: ...
 def derivatives(
     f: Callable[..., Any],

@@ -4,7 +4,6 @@ Each takes a map `g` of a vector (m,) to a vector (m,) and a first guess `z0`, a
 returns a `Solution`. They share the loop and the stopping rule; they differ in the step.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,8 +12,6 @@ from jax import lax
 
 from deqlib import _validate
 from deqlib._guard import guard, varied
-
-EASY = 80  # steps
 
 
 class Solution(NamedTuple):
@@ -34,22 +31,8 @@ class Solution(NamedTuple):
     converged: jax.Array
 
 
-def _iterate(
-    g,
-    z0,
-    start,
-    step,
-    tol,
-    max_steps,
-    history,
-    scale,
-    by_step=False,
-    easy=False,
-):
+def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
-
-    With `easy`, plain steps come first, for as long as z is on the way to be found
-    within `EASY` of them.
 
     ‖·‖ is the largest entry, and small is relative: ‖r‖ ≤ tol ‖g(z)‖. (At zero, ‖g(z)‖
     counts as a rounding of what it was at first.) Then small components have their
@@ -92,10 +75,10 @@ def _iterate(
         r, sizes = measure(z0, z0, z0)
         shortest = eps * jnp.maximum(sizes[0], sizes[3])
 
-        def advance(step, k0, carry):
+        def advance(carry):
             z_before, r_before, before, worst_before, *rest = carry
             residuals, memory, _, k = rest
-            z, memory = step(z_before, r_before, memory, k - k0)
+            z, memory = step(z_before, r_before, memory, k)
             r, sizes = measure(z, z_before, r_before)
             residual, size = relative(sizes, shortest)
             _, _, worst, top, moved, changed = sizes
@@ -111,24 +94,16 @@ def _iterate(
                 residuals = residuals.at[k + 1].set(residual)
             return z, r, residual, worst, residuals, memory, done, k + 1
 
-        def easily(carry):
-            late = 10 * first * eps ** (carry[-1] / EASY)
-            return unfinished(carry) & (carry[2] <= late)
-
         residual, worst = relative(sizes, shortest)[0], sizes[2]
         residuals = varied(jnp.zeros(1, z0.dtype), r)
         if history:
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
-        z, first, found, k = z0, residual, residual == 0, 0
-        if easy:
-            carry = (z, r, residual, worst, residuals, (), found, k)
-            carry = lax.while_loop(easily, partial(advance, _plain, 0), carry)
-            z, r, residual, worst, residuals, _, found, k = carry
-        memory = jax.tree.map(lambda a: varied(a, r), start(z, r))
-        carry = (z, r, residual, worst, residuals, memory, found, k)
-        carry = lax.while_loop(unfinished, partial(advance, step, k), carry)
-        z, _, residual, _, residuals, _, converged, k = carry
+        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
+        carry = (z0, r, residual, worst, residuals, memory, residual == 0, 0)
+        z, _, residual, _, residuals, _, converged, k = lax.while_loop(
+            unfinished, advance, carry
+        )
         residual = residuals if history else residual
         return Solution(
             guard(z, converged), residual, jnp.asarray(k), converged
@@ -175,12 +150,9 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
     >>> print(picard(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
     True
     """
-    none = lambda z, r: ()
-    return _iterate(g, z0, none, _plain, tol, max_steps, history, scale)
-
-
-def _plain(z, r, memory, k):
-    return z + r, memory
+    start = lambda z, r: ()
+    step = lambda z, r, memory, k: (z + r, memory)
+    return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
 
 def anderson(
@@ -222,15 +194,7 @@ def anderson(
 
 
 def broyden(
-    g,
-    z0,
-    *,
-    memory=20,
-    tol=None,
-    max_steps=1000,
-    history=False,
-    scale=None,
-    easy=False,
+    g, z0, *, memory=20, tol=None, max_steps=1000, history=False, scale=None
 ):
     """Solve z = g(z) by Broyden's method, eq. (broyden-secant): a quasi-Newton method.
 
@@ -239,7 +203,6 @@ def broyden(
 
     Args:
         memory: after so many updates H starts afresh from −I; at least 1.
-        easy: if true, plain steps come first, as in `automatic`.
 
     The other arguments, the result and the errors are those of `picard`.
 
@@ -266,22 +229,7 @@ def broyden(
         s = jnp.where(slot == 0, r, p - Hy) - u * (v @ r)
         return z + s, (U.at[slot].set(u), V.at[slot].set(v), z, r)
 
-    return _iterate(
-        g, z0, start, step, tol, max_steps, history, scale, easy=easy
-    )
-
-
-def automatic(g, z0, **options):
-    """Picard's steps for as long as they converge fast, then Broyden's.
-
-    Fast means: so that some 80 of them would do. Broyden's go on from where these stand.
-
-    The arguments are those of `broyden`, the result and the errors those of `picard`.
-
-    >>> print(automatic(lambda z: 1 - 2 * z, jnp.zeros(1)).converged)
-    True
-    """
-    return broyden(g, z0, easy=True, **options)
+    return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
 
 def newton(g, z0, *, tol=None, max_steps=50, history=False, scale=None):

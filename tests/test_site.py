@@ -282,7 +282,6 @@ def test_names_of_the_api_page_can_be_used():
         "deqlib.check",
         "deqlib.linear",
         "deqlib.models",
-        "deqlib.solvers",
     }
     for name in names:
         assert callable(attrgetter(name.removeprefix("deqlib."))(deqlib)), name

@@ -10,9 +10,9 @@ import second
 
 from deqlib import anderson, broyden, models, newton, picard
 from deqlib.check import relative_error
-from deqlib.solvers import automatic, length, ratio
+from deqlib.solvers import length, ratio
 
-SOLVERS = [picard, anderson, broyden, newton, automatic]
+SOLVERS = [picard, anderson, broyden, newton]
 every_solver = pytest.mark.parametrize(
     "solver", SOLVERS, ids=lambda s: s.__name__
 )
@@ -93,8 +93,7 @@ def test_history_holds_each_residual(solver):
 
 def test_accelerated_solvers_need_fewer_steps():
     g, z0 = map_of(models.random_layer(2, m=6, radius=0.95)), jnp.zeros(6)
-    ways = picard, anderson, broyden, newton
-    count = jax.jit(lambda z0: [solver(g, z0).steps for solver in ways])
+    count = jax.jit(lambda z0: [solver(g, z0).steps for solver in SOLVERS])
     plain, *others = map(int, count(z0))
     assert all(steps < plain / 2 for steps in others)
 
@@ -197,33 +196,7 @@ def test_bad_arguments(solver):
         solver(lambda z: jnp.ones(3), z0)
 
 
-@jax.jit
-@partial(jax.vmap, in_axes=(None, 0))
-def by_all(rotation, radius):
-    g = lambda z: jnp.tanh(radius * rotation @ z + 1)
-    return [
-        solver(g, jnp.zeros(6), history=True)
-        for solver in (picard, broyden, automatic)
-    ]
-
-
-def test_the_default_is_picard_where_that_is_fast_and_broyden_beyond():
-    """In one batch: spectral radii at zero from an easy one to ones that repel."""
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-    radii = np.array([0.3, 0.7, 1.5, 2.5])
-    plain, secant, default = by_all(rotation, radii)
-    assert default.converged.all()
-    easy = radii < 0.5
-    assert (default.steps[easy] == plain.steps[easy]).all()
-    assert (default.residual[easy] == plain.residual[easy]).all()
-    assert (plain.steps > 2 * default.steps)[~easy].any()
-    assert (default.steps <= secant.steps + 40).all()
-    for steps, residuals in zip(default.steps, default.residual, strict=True):
-        assert np.isfinite(residuals[: steps + 1]).all()
-        assert np.isinf(residuals[steps + 1 :]).all()
-
-
-@pytest.mark.parametrize("solver", [anderson, broyden, automatic])
+@pytest.mark.parametrize("solver", [anderson, broyden])
 def test_memory_is_counted(solver):
     with pytest.raises(ValueError, match="memory: expected at least 1"):
         solver(jnp.cos, jnp.ones(2), memory=0)
@@ -296,7 +269,7 @@ def test_each_step_is_the_methods(solver, steps, memory):
     np.testing.assert_allclose(got[clear], want[clear], rtol=1e-3)
 
 
-@pytest.mark.parametrize("solver", [picard, anderson, broyden, automatic])
+@pytest.mark.parametrize("solver", [picard, anderson, broyden])
 @pytest.mark.parametrize("tol", [1e-3, 1e-4, 1e-5])
 def test_stops_at_the_first_small_residual(solver, tol):
     g, z0 = map_of(models.random_layer(1)), jnp.zeros(5)
@@ -341,7 +314,7 @@ def test_where_z_moves_far_the_residual_has_to_fall_further(a, b):
         assert found.steps == steps
 
 
-@pytest.mark.parametrize("solver", [picard, broyden, newton, automatic])
+@pytest.mark.parametrize("solver", [picard, broyden, newton])
 @pytest.mark.parametrize("tol", [1e-3, None])
 def test_a_power_of_two_changes_z_alone(solver, tol):
     g = lambda z: jnp.array([0.9, -0.5]) * z + jnp.array([1.0, 0.3])
