@@ -48,7 +48,7 @@ from deqlib.notebook.live import LiveFigure
 def move_all(figure):
     picture, asked, choices, controls, answer = figure.widget().children
     choices.value = choices.options[-1]
-    for slider in controls.children:
+    for slider in controls.children[:-1]:
         before = picture.value
         if hasattr(slider, "options"):
             slider.index = (slider.index + 1) % len(slider.options)

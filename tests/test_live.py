@@ -64,13 +64,18 @@ def test_with_a_kernel_a_choice_opens_the_controls():
     assert "Does it rise with" in asked.value and "<sub>0</sub>" in asked.value
     assert not controls.children and not answer.value and choices.value is None
     choices.value = "no"
-    slope, shift = controls.children
+    slope, shift, show = controls.children
     shift.value = 0
     assert not answer.value, "not where it can be seen"
     slope.value = 2.0
     assert image.value == figure.svg(w=2.0, b=0)
     for words in ("You said: no.", "Answer: yes.", "It is a line of slope"):
         assert words in answer.value
+    answer.value = ""
+    slope.value, choices.value = 0.5, choices.options[-1]
+    assert not answer.value
+    show.click()
+    assert answer.value.startswith("<p><strong>Answer: yes.")
 
 
 def test_on_the_page_question_and_answer_are_plain_text(monkeypatch):

@@ -199,12 +199,16 @@ class LiveFigure:
         )
         sliders, answer = ipywidgets.VBox([]), ipywidgets.HTML()
 
+        show = ipywidgets.Button(description="Show the answer")
+
         def reveal(change):
-            sliders.children = tuple(controls.values())
-            if choices.value and self.seen(moved()):
+            if not sliders.children:
+                sliders.children = (*controls.values(), show)
+            if change is show or self.seen(moved()):
                 said = "" if choices.value == SKIP else choices.value
                 answer.value = self.answer(said)
 
+        show.on_click(reveal)
         choices.observe(reveal, "value")
         for each in controls.values():
             each.observe(reveal, "value")
