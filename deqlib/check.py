@@ -7,6 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from deqlib import _validate
+from deqlib.trial import Finding, Trial, trial
+
+__all__ = [
+    "Finding",
+    "Trial",
+    "relative_error",
+    "rounding",
+    "slopes",
+    "taylor_remainders",
+    "trial",
+]
 
 
 def relative_error(got, want):

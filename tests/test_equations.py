@@ -1438,3 +1438,95 @@ def test_third_derivative(case):
         along(case.unrolled, (u, v, w))(case.x),
         jnp.linalg.solve(case.A, bracket),
     )
+
+
+# Chapter 11 ---------------------------------------------------------------------------
+
+
+@equation(
+    "trial-remainder", draws(*[uniform(-1.0, 1.0, 3)] * 4, uniform(0.1, 0.5, 2))
+)
+def test_trial_remainder(c, d, x, v, h_and_slope):
+    r"""
+    \begin{gathered}
+    G(x + hv) - G(x - hv) - 2h\,G' \\
+    {} = 2h\,\bigl(DG[v] - G'\bigr) + \tfrac{h^3}{3}\,D^3 G[v, v, v] + \cdots
+    \end{gathered}
+    """
+    h, slope = h_and_slope
+    G = lambda x: (c @ x) ** 4 + (d @ x) ** 3 + jnp.prod(x)  # no term in h⁵
+    left = G(x + h * v) - G(x - h * v) - 2 * h * slope
+    third = along(G, [v] * 3)(x)
+    yield left, 2 * h * (along(G, [v])(x) - slope) + h**3 / 3 * third
+
+
+def second_slots(case, *pairs):
+    """D²f along pairs of directions of x and of z."""
+    return along(lambda p: case.f(*p), pairs)((case.x, case.z))
+
+
+@equation("newton-step-second", LAYERS)
+def test_newton_step_second(case):
+    r"""
+    A\,y''[v, w] = D^2 f\bigl[(v, 0), (w, 0)\bigr].
+    """
+    v, w, still = case.v, jnp.roll(case.v, 1), jnp.zeros_like(case.z)
+    y = lambda x: case.z + jnp.linalg.solve(case.A, case.f(x, case.z) - case.z)
+    right = second_slots(case, (v, still), (w, still))
+    yield case.A @ along(y, (v, w))(case.x), right
+
+
+@equation("cut-rule-second", LAYERS)
+def test_cut_rule_second(case):
+    r"""
+    A\,y''[v, w] = D^2 f\bigl[\hat v, (w, 0)\bigr].
+    """
+    v, w, still = case.v, jnp.roll(case.v, 1), jnp.zeros_like(case.z)
+
+    def rule(x):
+        f_x, J = jax.jacfwd(case.f, (0, 1))(x, case.z)
+        return jnp.linalg.solve(jnp.eye(len(J)) - J, f_x @ v)
+
+    right = second_slots(case, (v, case.S @ v), (w, still))
+    yield case.A @ along(rule, (w,))(case.x), right
+
+
+@equation("short-unroll", LAYERS)
+def test_short_unroll(case):
+    r"""
+    \frac{\partial z_K}{\partial x} = (I - J^K)\,S.
+    """
+    identity = jnp.eye(len(case.J))
+    for K in (1, 4):
+
+        def more(x, K=K):
+            z = case.z
+            for _ in range(K):
+                z = case.f(x, z)
+            return z
+
+        missing = jnp.linalg.matrix_power(case.J, K)
+        yield jax.jacfwd(more)(case.x), (identity - missing) @ case.S
+
+
+@equation("loose-law", draws(uniform(0.2, 1.5, 1), uniform(-0.5, 0.1, 1)))
+def test_loose_law(c, x):
+    r"""
+    \frac{\delta z^{(k)}}{z^{(k)}} = (2k - 1)\,\frac{f_{zz}}{A^2}\;r.
+    """
+    c, x = c[0], x[0]
+    z = (1 - jnp.sqrt(1 - 4 * c * x)) / (2 * c)
+    A, f_zz = 1 - 2 * c * z, 2 * c
+
+    def coefficients(r):
+        """z⁽ᵏ⁾/k! by the recursion, at a state whose residual is r (to first order)."""
+        A_there = 1 - 2 * c * (z + r / A)
+        a = [1 / A_there]
+        for k in range(2, 5):
+            square = sum(a[j] * a[k - 2 - j] for j in range(k - 1))
+            a.append(c * square / A_there)
+        return jnp.stack(a)
+
+    a, change = jax.jvp(coefficients, (0.0,), (1.0,))
+    for k in range(1, 5):
+        yield change[k - 1] / a[k - 1], (2 * k - 1) * f_zz / A**2

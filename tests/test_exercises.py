@@ -103,6 +103,12 @@ HINTS = {
     "taylor-fourth": (5 / 8, "times 4!"),
     "taylor-third": (lambda f, x, z, v, z1, z2: jnp.zeros(3), "shape"),
     "taylor-short": (lambda s, z: jnp.sin(s), "reaches to about"),
+    "trial-half": ((1, 0, 1), "cross term twice"),
+    "trial-repair": (
+        lambda f, solve: lambda x: f(x, solve(x)),
+        "derivatives of order 1 are wrong",
+    ),
+    "trial-hidden": (lambda x: x**2, "at 3 the derivative is right"),
     "mixed-partner": (2, "divide the bracket by A"),
     "mixed-dense": (lambda f, t, x, z: jnp.zeros((3, 4)), "should have shape"),
     "mixed-lucky": (lambda t, x, z: t + x * z / 2, "the printed formula gives"),

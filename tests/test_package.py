@@ -13,9 +13,7 @@ from conftest import ROOT
 
 import deqlib
 
-MODULES = (
-    "equilibrium hessian jacobian linear loss mixed solvers taylor why".split()
-)
+MODULES = "equilibrium hessian jacobian linear loss mixed solvers taylor trial why".split()
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -52,7 +52,9 @@ def cost_of(path):
 def execute(path):
     """The executed notebook and what it cost, told by a first and a last cell."""
     notebook, cell = read(path), nbformat.v4.new_code_cell
-    first, last = cell("import programs"), cell("programs.tell()")
+    # No name of the chapter's is taken.
+    counter = "__import__('programs')"
+    first, last = cell(f"{counter};"), cell(f"{counter}.tell()")
     notebook.cells = [first, *notebook.cells, last]
     client = NotebookClient(
         notebook,

@@ -12,6 +12,7 @@ from deqlib.notebook.exercises import (
     penalty,
     slope,
     taylor,
+    trial,
 )
 from deqlib.notebook.exercises.judge import CHECKS, check
 
@@ -29,4 +30,5 @@ __all__ = [
     "penalty",
     "slope",
     "taylor",
+    "trial",
 ]
