@@ -193,7 +193,8 @@ def examine(x, G, G_v, v):
     gap = change - 2 * h * float(slope)
     # Where there is no slope, G itself says what is small.
     top = np.abs(ends).max()
-    size = max(abs(float(slope)), abs(change[-1] / h[-1] / 2), tol**0.5 * top)
+    size = np.median(np.abs(change / h)) / 2
+    size = max(abs(float(slope)), size, tol**0.5 * top)
     # From two neighbours h³ drops out, which else could hide a term in h.
     ratio = h[1:] / h[:-1]
     left = np.abs(gap[1:] - ratio**3 * gap[:-1]) / (1 - ratio**2)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import deqlib.trial
 from deqlib import adjoint, check, fixed_point, implicit, models, newton, picard
 from deqlib.check import trial
+from deqlib.trial import examine
 
 f, X, Z0 = models.random_layer(seed=2, m=4, n=3, radius=0.7)
 Z = fixed_point(f, X, Z0).z
@@ -216,3 +218,43 @@ def test_bad_input(change, message):
 
 def test_it_stands_where_the_book_says():
     assert check.trial is trial and partial(trial)(jnp.sin, X, 1).right
+
+
+def test_small_errors_are_seen_and_smaller_ones_are_not():
+    wrong = lambda e: lambda x: (1 + e) * x @ x - e * stop(x @ x)
+    seen, unseen = (1e-6, 1e-9) if X.dtype == jnp.float64 else (5e-3, 1e-5)
+    assert not trial(wrong(seen), X, 1).right
+    assert trial(wrong(unseen), X, 1).right
+
+
+def test_rounding_of_a_constant_is_no_slope():
+    constant = lambda x: 1e6 * (jnp.sin(x) ** 2 + jnp.cos(x) ** 2)
+    assert trial(constant, X, 1).right
+
+
+def test_each_line_is_walked():
+    calls = []
+
+    def counted(x):
+        calls.append(x[0] > 0)
+        return x.sum() if x[0] > -9 else x.sum()
+
+    for lines in (1, 2):
+        trial(counted, X, 1, lines=lines)
+        calls.append(None)
+    first = calls.index(None)
+    assert len(calls) - first > 1.8 * first
+
+
+def test_the_worst_line_counts():
+    """Right along one of two lines."""
+    along = [lambda x: x**2, lambda x: x**2 + stop(x)]
+    found = deqlib.trial.judge(along, [[jnp.array(1.0)] * 2], jnp.array(1.0))
+    assert {f.verdict for f in found[0].values()} == {"wrong"}
+
+
+def test_values_at_one_step_alone_are_not_enough():
+    near = float(jnp.finfo(X.dtype).eps) ** (1 / 3) / 4
+    G = lambda x: jnp.where(jnp.abs(x) < 1.5 * near, x, jnp.nan)
+    found = examine(jnp.array(0.0), G, lambda x: jnp.ones(()), jnp.array(1.0))
+    assert found.verdict == "rough"
