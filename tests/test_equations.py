@@ -1450,7 +1450,8 @@ def test_trial_remainder(c, d, x, v, h_and_slope):
     r"""
     \begin{gathered}
     G(x + hv) - G(x - hv) - 2h\,G' \\
-    {} = 2h\,\bigl(DG[v] - G'\bigr) + \tfrac{h^3}{3}\,D^3 G[v, v, v] + \cdots
+    {} = 2h\,\bigl(DG[v] - G'\bigr) \\
+    {} + \tfrac{h^3}{3}\,D^3 G[v, v, v] + \cdots
     \end{gathered}
     """
     h, slope = h_and_slope
