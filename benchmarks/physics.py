@@ -224,7 +224,7 @@ def main():
             f"{arm:<24} error {said:<18} lost {lost} of {len(last)}", flush=True
         )
     if (options.epochs, options.seeds, options.only) == (50_000, 10, None):
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

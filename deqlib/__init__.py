@@ -9,7 +9,7 @@ from deqlib.jacobian import adjoint, implicit, jacobian, jvp, vjp
 from deqlib.loss import gauss_newton, loss_gradient, loss_hessian, loss_hvp
 from deqlib.mixed import mixed_hessian, mixed_vjp
 from deqlib.solvers import Solution, anderson, broyden, newton, picard
-from deqlib.taylor import derivatives
+from deqlib.taylor import derivatives, derivatives_vjp
 from deqlib.why import diagnose
 
 __version__ = version("deqlib")
@@ -21,6 +21,7 @@ __all__ = [
     "broyden",
     "check",
     "derivatives",
+    "derivatives_vjp",
     "diagnose",
     "fixed_point",
     "gauss_newton",

@@ -57,6 +57,15 @@ def derivatives(
     *,
     linear_solver: _LinearSolver | None = ...,
 ) -> jax.Array: ...
+def derivatives_vjp(
+    f: Callable[..., Any],
+    x: _Tree,
+    z: jax.typing.ArrayLike,
+    v: _Tree,
+    U: jax.typing.ArrayLike,
+    *,
+    linear_solver: _LinearSolver | None = ...,
+) -> Any: ...
 def diagnose(
     f: Callable[..., Any],
     x: _Tree,

@@ -179,6 +179,8 @@ def enter(given, flat):
     if "u" in given:
         u = _validate.like("u", given["u"], "z", state)
         given["u"] = flatten("u", u)[1]
+    if "U" in given:
+        given["U"] = _validate.rows("U", given["U"], z)
     if "C" in given:
         S = jax.ShapeDtypeStruct((z.size, x.size), z.dtype)
         given["C"] = _validate.like("C", given["C"], "the Jacobian", S)

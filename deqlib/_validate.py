@@ -114,6 +114,15 @@ def like(name, value, other_name, other):
     return jax.tree_util.tree_map_with_path(leaf_like, value, other)
 
 
+def rows(name, value, z):
+    """`value` as an array, if it has two or more rows like z."""
+    value = array(name, "an array of floats", value)
+    if value.ndim != 2 or len(value) < 2 or value.shape[1] != z.size:
+        expected = f"two or more rows like z, shape (K + 1, {z.size})"
+        refuse(ValueError, name, expected, f"shape {value.shape}")
+    return value.astype(z.dtype)
+
+
 def tolerance(tol, dtype):
     """`tol`, or by default 64 roundings of `dtype`; never below one rounding."""
     eps = float(jnp.finfo(dtype).eps)

@@ -1531,3 +1531,199 @@ def test_loose_law(c, x):
     a, change = jax.jvp(coefficients, (0.0,), (1.0,))
     for k in range(1, 5):
         yield change[k - 1] / a[k - 1], (2 * k - 1) * f_zz / A**2
+
+
+# Chapter 12 ---------------------------------------------------------------------------
+
+
+@equation("pencil-defect", draws(uniform(0.1, 1.5, 2)))
+def test_pencil_defect(given):
+    r"""
+    e = S_t + z^{*2} = \frac{1 - x}{(1 + tx)^2}.
+    """
+    t, x = given
+    z = lambda t: newton(lambda z: 1 - t * x * z, jnp.zeros(1)).z[0]
+    step = 1j * 1e-20  # of the closed form: newton has no rule
+    S_t = jnp.imag(1 / (1 + (t + step) * x)) / 1e-20
+    e = (1 - x) / (1 + t * x) ** 2
+    yield S_t + z(t) ** 2, e
+
+
+@equation("cut-slopes", draws(uniform(0.1, 2.5, 2)))
+def test_cut_slopes(given):
+    r"""
+    \frac{\partial S_t}{\partial x} = \frac{xt - 1}{A^3}, \quad \frac{-1}{A^3}, \quad
+    \frac{-A}{A^3}.
+    """
+    t, x = given
+    A, z = 1 + t * x, 1 / (1 + t * x)
+    f = lambda x, z: 1 - t * x * z
+    f_t = lambda x, z: -x * z
+    solved = lambda x: newton(partial(f, stop(x)), jnp.zeros(1)).z[0]
+
+    def z_of(x):
+        """A Newton step; f is affine in z, so that it is right in x to every order."""
+        z = solved(x)
+        return z + (f(x, z) - z) / (1 + t * x)
+
+    exact = lambda x: f_t(x, z_of(x)) / (1 + t * x)
+    state = lambda x: f_t(x, z) / (1 + t * x)
+    adjoint = lambda x: f_t(x, z) / A
+    yield jax.grad(exact)(x), (x * t - 1) / A**3
+    yield jax.grad(state)(x), -1 / A**3
+    yield jax.grad(adjoint)(x), -A / A**3
+
+
+stop = jax.lax.stop_gradient
+
+
+def tower_of(case, K):
+    """z_0, …, z_K of the layer f(x + t v, z) at t = 0, and the F_j as a function of x
+    and of the states of a curve: nested forward mode, through the unroll and along it."""
+    line = lambda x: lambda t: case.unrolled(x + t * case.v)
+    states = lambda x: [along(line(x), [1.0] * k)(0.0) for k in range(K + 1)]
+
+    def curve(states, t):
+        return sum(t**j / math.factorial(j) * z for j, z in enumerate(states))
+
+    def layer_along(x, states):
+        at = lambda t: case.f(x + t * case.v, curve(states, t))
+        return [along(at, [1.0] * j)(0.0) for j in range(K + 1)]
+
+    def J_along(states):
+        at = lambda t: jax.jacfwd(case.f, 1)(
+            case.x + t * case.v, curve(states, t)
+        )
+        return [along(at, [1.0] * i)(0.0) for i in range(K + 1)]
+
+    return states, layer_along, J_along
+
+
+def tower_adjoints(case, K, cotangents):
+    """All λ_j at once: the transposed system of the K + 1 equations, as one matrix."""
+    states, layer_along, _ = tower_of(case, K)
+    rows = states(case.x)
+    at = lambda rows: jnp.stack(rows) - jnp.stack(layer_along(case.x, rows))
+    whole = jnp.stack(jax.jacfwd(at)(rows), 2).reshape((K + 1) * case.m, -1)
+    return jnp.linalg.solve(whole.T, cotangents.ravel()).reshape(K + 1, -1)
+
+
+def tower_cotangents(case, K):
+    return jnp.stack([jnp.roll(case.u, k) * (k + 1) for k in range(K + 1)])
+
+
+@equation("tower-adjoint", LAYERS)
+def test_tower_adjoint(case):
+    r"""
+    \begin{gathered}
+    \underbrace{A^\top \lambda_k}_{m} = \frac{\partial \ell}{\partial z_k} +
+      \sum_{j=k+1}^K \binom{j}{k} \bigl(J^{(j-k)}\bigr)^\top \lambda_j, \\
+    J^{(i)} = \frac{\mathrm{d}^i}{\mathrm{d} t^i}\,\frac{\partial f}{\partial z}.
+    \end{gathered}
+    """
+    K = 3
+    states, _, J_along = tower_of(case, K)
+    U, J = tower_cotangents(case, K), J_along(states(case.x))
+    lam = tower_adjoints(case, K, U)
+    for k in range(K + 1):
+        above = [
+            math.comb(j, k) * J[j - k].T @ lam[j] for j in range(k + 1, K + 1)
+        ]
+        yield case.A.T @ lam[k], U[k] + sum(above)
+
+
+@equation("tower-gradient", LAYERS)
+def test_tower_gradient(case):
+    r"""
+    \underbrace{\frac{\mathrm{d}\ell}{\mathrm{d} x}}_{n} =
+    \frac{\partial \ell}{\partial x} + \sum_{j=0}^K \lambda_j^\top
+    \frac{\partial F_j}{\partial x}.
+    """
+    K = 2
+    states, layer_along, _ = tower_of(case, K)
+    openly = lambda x: jnp.sum(x**3)
+    U = tower_cotangents(case, K)
+    whole = lambda x: openly(x) + jnp.sum(U * jnp.stack(states(x)))
+    lam, rows = tower_adjoints(case, K, U), states(case.x)
+    by_x = jax.jacfwd(lambda x: jnp.stack(layer_along(x, rows)))(case.x)
+    right = jax.grad(openly)(case.x) + jnp.einsum("jm,jmn->n", lam, by_x)
+    yield jax.jacfwd(whole)(case.x), right
+
+
+@equation("defect-bound", draws(uniform(0.3, 1.5, 2), uniform(-0.5, 0.5, 2, 2)))
+def test_defect_bound(L_and_t, gap_and_defect):
+    r"""
+    \begin{aligned}
+    \|y(t) - y^*(t)\| \le {} & e^{Lt} \Bigl(\|y(0) - y_0\| \\
+    & + \int_0^t \|e(s)\|\,\mathrm{d} s\Bigr).
+    \end{aligned}
+    """
+    (L, t), (gap, e) = L_and_t, gap_and_defect
+    # y' = L y + e, from y_0 + gap; a defect that stands still.
+    for g, c in ((gap, e), (gap, 0 * e), (0 * gap, e)):
+        left = g * jnp.exp(L * t) + c * (jnp.exp(L * t) - 1) / L
+        total = jnp.linalg.norm(g) + t * jnp.linalg.norm(c)
+        yield NoLarger(jnp.linalg.norm(left), jnp.exp(L * t) * total)
+    # A rotation, followed by a curve that does not obey; F has the factor L.
+    F = lambda y: L * jnp.sin(jnp.stack([y[1], -y[0]]))
+    y_of = lambda s: gap + s * e + s**2 * gap[::-1]
+    times = jnp.linspace(0.0, t, 401)
+    defects = jax.vmap(lambda s: jax.jvp(y_of, (s,), (1.0,))[1] - F(y_of(s)))
+    integral = jnp.trapezoid(jnp.linalg.norm(defects(times), axis=1), times)
+
+    def heun(y, _):
+        h = t / 400
+        half = y + h / 2 * F(y)
+        return y + h * F(half), None
+
+    true, _ = jax.lax.scan(heun, 0 * gap, length=400)
+    left = jnp.linalg.norm(y_of(t) - true)
+    yield NoLarger(left, jnp.exp(L * t) * (jnp.linalg.norm(gap) + integral))
+
+
+@equation("heat-solution", draws(uniform(0.1, 2.0, 1), uniform(0.1, 0.9, 1)))
+def test_heat_solution(tau, s):
+    r"""
+    \begin{gathered}
+    \frac{\partial u}{\partial\tau} = \frac1{\pi^2}\,\frac{\partial^2 u}{\partial s^2},
+      \quad u(0, s) = \sin \pi s, \\
+    u = e^{-\tau} \sin \pi s.
+    \end{gathered}
+    """
+    u = lambda tau, s: jnp.exp(-tau) * jnp.sin(jnp.pi * s)
+    tau, s = tau[0], s[0]
+    bend = jax.grad(jax.grad(u, 1), 1)(tau, s)
+    yield jax.grad(u)(tau, s), bend / jnp.pi**2
+    yield u(0.0, s), jnp.sin(jnp.pi * s)
+
+
+@equation(
+    "uniform-contraction",
+    draws(normal(4, 4), normal(4), normal(4), normal(2, 4), uniform(0, 2, 1)),
+)
+def test_uniform_contraction(B, a, b, states, t):
+    r"""
+    \begin{gathered}
+    \|f(t, z) - f(t, w)\| \le q\,\|z - w\|, \\
+    q = \frac{\|B\|}{1 + \|B\|} < 1, \qquad \|S_t\| \le \frac{\|a\|}{1 - q}.
+    \end{gathered}
+    """
+    size = jnp.linalg.norm
+    # The second layer, of rank one and at rest, leaves next to nothing to spare.
+    edge = 3 * jnp.outer(a, a) / size(a) ** 2
+    tiny = 1e-3 * a / size(a)
+    for W, shift, t_0, (z, w) in (
+        (B, b, t[0], states),
+        (edge, 0 * b, 0 * t[0], (tiny, -tiny)),
+    ):
+        q = size(W) / (1 + size(W))
+        f = lambda t, z, W=W, shift=shift: jnp.tanh(
+            W @ z / (1 + size(W)) + t * a + shift
+        )
+        yield NoLarger(q, 1.0)
+        yield NoLarger(size(f(t_0, z) - f(t_0, w)), q * size(z - w))
+        again = lambda _, z, f=f, t_0=t_0: f(t_0, z)
+        rest = jax.lax.fori_loop(0, 200, again, 0 * z)
+        J, f_t = jax.jacfwd(f, 1)(t_0, rest), jax.jacfwd(f)(t_0, rest)
+        S_t = jnp.linalg.solve(jnp.eye(4) - J, f_t)
+        yield NoLarger(size(S_t), size(a) / (1 - q))

@@ -109,6 +109,12 @@ HINTS = {
         "derivatives of order 1 are wrong",
     ),
     "trial-hidden": (lambda x: x**2, "at 3 the derivative is right"),
+    "physics-slopes": ((1 / 8, -1 / 16, -1 / 4), "which is 64"),
+    "physics-gradient": (
+        lambda f, F, t, x, z: jnp.zeros(2),
+        "should have shape",
+    ),
+    "physics-jump": (lambda t, z: jnp.tanh(z / 2 + t), "the largest step"),
     "mixed-partner": (2, "divide the bracket by A"),
     "mixed-dense": (lambda f, t, x, z: jnp.zeros((3, 4)), "should have shape"),
     "mixed-lucky": (lambda t, x, z: t + x * z / 2, "the printed formula gives"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import second
 
-from deqlib import derivatives, fixed_point, linear
+from deqlib import derivatives, derivatives_vjp, fixed_point, linear, mixed_vjp
 from deqlib.check import relative_error
 
 ORDER = 8
@@ -97,6 +97,79 @@ def test_it_can_be_differentiated(close):
     ours = lambda x: derivatives(case.f, x, solve(x), case.w, 2)[1] @ case.u
     want = lambda x: nested(solve, case.w, 2)(x) @ case.u
     close(jax.jit(jax.grad(ours))(case.p), jax.jit(jax.grad(want))(case.p))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("m, n", second.SHAPES)
+def test_gradient_agrees_with_autodiff_through_nested_jvp(m, n, order, close):
+    case = second.case_of(1, m, n)
+    U = jnp.asarray(np.random.default_rng(order).normal(size=(order + 1, m)))
+    U = U.astype(case.z.dtype)
+    solve = lambda x: fixed_point(case.f, x, case.z0).z
+
+    def loss(x):
+        towers = [nested(solve, case.w, k)(x) for k in range(order + 1)]
+        return jnp.sum(U * jnp.stack(towers))
+
+    ours = jax.jit(partial(derivatives_vjp, case.f))
+    got = ours(case.p, case.z, case.w, U)
+    close(got, jax.jit(jax.grad(loss))(case.p))
+
+
+def test_gradient_at_order_one_is_mixed_vjp(close):
+    case = second.case_of(2, 5, 3)
+    f, u = lambda t, x, z: case.f(x + t * case.w, z), case.u
+    U = jnp.stack([0 * u, u])
+    got = derivatives_vjp(case.f, case.p, case.z, case.w, U)
+    close(got, mixed_vjp(f, jnp.zeros(()), case.p, case.z, u))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_gradient_takes_2k_plus_1_solves(order):
+    solves, case = [], second.case_of(1, 5, 3)
+
+    def counting(matvec, b):
+        jax.debug.callback(lambda: solves.append(1))
+        return linear.direct(matvec, b)
+
+    U = jnp.ones((order + 1, 5))
+    given = case.f, case.p, case.z, case.w, U
+    run = jax.jit(lambda: derivatives_vjp(*given, linear_solver=counting))
+    run().block_until_ready()
+    jax.effects_barrier()
+    assert len(solves) == 2 * order + 1
+
+
+def test_gradient_can_be_differentiated(close):
+    case = second.case_of(1, 3, 2)
+    U = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)))
+    U = U.astype(case.z.dtype)
+    solve = lambda x: fixed_point(case.f, x, case.z0).z
+
+    def loss(x):
+        towers = [nested(solve, case.w, k)(x) for k in range(3)]
+        return jnp.sum(U * jnp.stack(towers))
+
+    ours = lambda x: derivatives_vjp(case.f, x, solve(x), case.w, U)
+    along = lambda g: jax.jit(lambda x: jax.jvp(g, (x,), (case.w,))[1])
+    close(along(ours)(case.p), along(jax.grad(loss))(case.p))
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (3, 3), (2, 2, 1)])
+def test_rows_of_another_shape_are_refused(shape):
+    plain = lambda x, z: z / 2 + x
+    x, U = jnp.ones(2), jnp.ones(shape)
+    message = r"U: expected two or more rows like z, shape \(K \+ 1, 2\)"
+    with pytest.raises(ValueError, match=message):
+        derivatives_vjp(plain, x, 2 * x, x, U)
+
+
+def test_gradient_of_what_failed_is_nan():
+    x, U = jnp.ones(2), jnp.ones((2, 2))
+    plain = lambda x, z: z / 2 + x
+    assert np.isnan(derivatives_vjp(plain, x, jnp.nan * x, x, U)).all()
+    singular = lambda x, z: z - (z - x) ** 2
+    assert np.isnan(derivatives_vjp(singular, x, x, x, U)).all()
 
 
 def test_inputs_may_be_a_tree(close):
