@@ -1616,8 +1616,8 @@ def tower_cotangents(case, K):
 def test_tower_adjoint(case):
     r"""
     \begin{gathered}
-    \underbrace{A^\top \lambda_k}_{m} = \frac{\partial \ell}{\partial z_k} +
-      \sum_{j=k+1}^K \binom{j}{k} \bigl(J^{(j-k)}\bigr)^\top \lambda_j, \\
+    \underbrace{A^\top \lambda_k}_{m} = \frac{\partial \ell}{\partial z_k} \\
+    {} + \sum_{j=k+1}^K \binom{j}{k} \bigl(J^{(j-k)}\bigr)^\top \lambda_j, \\
     J^{(i)} = \frac{\mathrm{d}^i}{\mathrm{d} t^i}\,\frac{\partial f}{\partial z}.
     \end{gathered}
     """
