@@ -83,13 +83,13 @@ def along(f, x, v, states):
     return jnp.stack([value, *rows])
 
 
-# Let F_j be the j-th derivative of f along the line, a function of x and of
+# Let f[j] be the j-th derivative of f along the line, a function of x and of
 # z, …, z⁽ʲ⁾. When x moves the states move, and the loss has both in it. In
 #
-#     ℓ + Σ_j λ_jᵀ (F_j − z⁽ʲ⁾)
+#     ℓ + Σ_j λ_jᵀ (f[j] − z⁽ʲ⁾)
 #
-# the states may stand still, if the λ_j are such that no state matters. In F_k
-# the state z⁽ᵏ⁾ stands as J z⁽ᵏ⁾, whence Aᵀ λ_k. It stands in F_j for j > k,
+# the states may stand still, if the λ_j are such that no state matters. In f[k]
+# the state z⁽ᵏ⁾ has the factor J, whence Aᵀ λ_k. It stands in f[j] for j > k,
 # too: so the last λ comes first.
 @border("z")
 def derivatives_vjp(f, x, z, v, U, *, linear_solver=None):

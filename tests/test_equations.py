@@ -1578,8 +1578,8 @@ stop = jax.lax.stop_gradient
 
 
 def tower_of(case, K):
-    """z_0, …, z_K of the layer f(x + t v, z) at t = 0, and the F_j as a function of x
-    and of the states of a curve: nested forward mode, through the unroll and along it."""
+    """z_0, …, z_K of the layer f(x + t v, z) at t = 0, and the f[j] as a function of
+    x and of the states of a curve: nested forward mode, through the unroll and along it."""
     line = lambda x: lambda t: case.unrolled(x + t * case.v)
     states = lambda x: [along(line(x), [1.0] * k)(0.0) for k in range(K + 1)]
 
@@ -1637,7 +1637,7 @@ def test_tower_gradient(case):
     r"""
     \underbrace{\frac{\mathrm{d}\ell}{\mathrm{d} x}}_{n} =
     \frac{\partial \ell}{\partial x} + \sum_{j=0}^K \lambda_j^\top
-    \frac{\partial F_j}{\partial x}.
+    \frac{\partial f^{[j]}}{\partial x}.
     """
     K = 2
     states, layer_along, _ = tower_of(case, K)
