@@ -4,6 +4,9 @@
 # make test32  unit tests, equations and notebooks once more, in float32
 # make colab   each chapter in an environment like Colab's
 # make pdf     print the whole book
+# make student     the notebooks without solutions; with numbers of its own: SEED=2027
+# make instructor  the same with solutions and the mistakes to expect
+# make grade       runs and checks the notebooks in FOLDER=...
 # make lab     JupyterLab, to edit the chapters
 # make bench   deqlib's times beside those of its peers
 # make mutants deqlib's mathematics, changed in one place at a time: do the tests see it?
@@ -43,7 +46,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book book-of-one quick test test-of-one test32 colab lab pdf serve evidence bench mutants lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab student instructor grade lab pdf serve evidence bench mutants lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -120,6 +123,19 @@ test32: $(READY)
 # JupyterLab, for editing the chapters.
 lab: $(READY)
 	@$(BIN)/jupyter lab --config book/_ext/lab.py book
+
+student instructor: $(READY)
+	@$(MAKE) --no-print-directory _build/.built
+	@$(BIN)/python book/_ext/course.py $@ $(if $(SEED),--seed $(SEED))
+
+# No sandbox: what is handed in runs with your rights.
+grade: $(READY)
+	@test -n "$(FOLDER)" || { echo "FOLDER: name a folder of notebooks," \
+	  "make grade FOLDER=..." >&2; exit 1; }
+	@$(MAKE) --no-print-directory _build/.built
+	@start=$$(date +%s); set -e; \
+	$(BIN)/python book/_ext/grade.py "$(FOLDER)" $(if $(LIMIT),--limit $(LIMIT)); \
+	$(call SINCE,grade)
 
 serve: _build/.built
 	@$(BIN)/python -m webbrowser "http://127.0.0.1:$(or $(PORT),8000)" || true

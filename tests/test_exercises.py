@@ -109,7 +109,7 @@ HINTS = {
         "derivatives of order 1 are wrong",
     ),
     "trial-hidden": (lambda x: x**2, "at 3 the derivative is right"),
-    "physics-slopes": ((1 / 8, -1 / 16, -1 / 4), "which is 64"),
+    "physics-slopes": ((1 / 8, -1 / 16, -1 / 4), "divide by A³"),
     "physics-gradient": (
         lambda f, F, t, x, z: jnp.zeros(2),
         "should have shape",

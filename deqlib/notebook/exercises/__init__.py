@@ -15,12 +15,22 @@ from deqlib.notebook.exercises import (
     taylor,
     trial,
 )
-from deqlib.notebook.exercises.judge import CHECKS, check
+from deqlib.notebook.exercises.judge import (
+    CHECKS,
+    NUMBERS,
+    answer_of,
+    check,
+    drawn,
+    values,
+)
 
 __all__ = [
     "CHECKS",
+    "NUMBERS",
+    "answer_of",
     "backward",
     "check",
+    "drawn",
     "hessian",
     "introduction",
     "jacobian",
@@ -33,4 +43,5 @@ __all__ = [
     "slope",
     "taylor",
     "trial",
+    "values",
 ]

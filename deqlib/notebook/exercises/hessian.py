@@ -14,11 +14,25 @@ from deqlib.notebook.exercises.judge import (
     value,
 )
 
+TWICE = "the mixed term counts twice, or A is missing."
+
 value(
     "hessian-twice",
-    16.0,
-    (8.0, "the mixed term counts twice, or A is missing."),
-    (4.0, "that is z'."),
+    lambda x: (
+        2 / (1 - x) ** 3,
+        [
+            (1 / (1 - x) ** 3, TWICE),
+            (2 / (1 - x) ** 2, TWICE),
+            (1 / (1 - x) ** 2, "that is z'."),
+        ],
+    ),
+    x={
+        r"x = \tfrac12": 1 / 2,
+        r"x = \tfrac13": 1 / 3,
+        r"x = \tfrac14": 1 / 4,
+        r"x = \tfrac23": 2 / 3,
+        r"x = \tfrac34": 3 / 4,
+    },
 )
 
 

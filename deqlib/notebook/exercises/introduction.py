@@ -8,9 +8,23 @@ from deqlib.notebook.exercises.judge import exercise, expect, judge, value
 
 value(
     "introduction-implicit",
-    0.25,
-    (1 / 3, "the second z in z³ + z = t has a derivative too."),
-    (4.0, "solve for dz/dt: you have dt/dz."),
+    lambda z: (
+        1 / (3 * z**2 + 1),
+        [
+            (
+                1 / (3 * z**2),
+                "the second z in z³ + z = t has a derivative too.",
+            ),
+            (3 * z**2 + 1, "solve for dz/dt: you have dt/dz."),
+        ],
+    ),
+    z={
+        "$t = 2$, where $z = 1$": 1,
+        "$t = 10$, where $z = 2$": 2,
+        "$t = 30$, where $z = 3$": 3,
+        "$t = -10$, where $z = -2$": -2,
+        "$t = 68$, where $z = 4$": 4,
+    },
 )
 
 

@@ -11,12 +11,22 @@ from deqlib.notebook.exercises.judge import (
     value,
 )
 
+
+def cell_slopes(w, b):
+    A = 1 - w
+    z = b / A
+    return [z / A, 1 / A], [
+        ([z, 1], "that is df/dx; solve with A."),
+        ([1 / A, z / A], "w comes first, then b."),
+        ([b / A, 1 / A], "df/dw is z at the equilibrium."),
+    ]
+
+
 value(
     "jacobian-cell",
-    [4.0, 2.0],
-    ([2.0, 1.0], "that is df/dx; solve with A."),
-    ([2.0, 4.0], "w comes first, then b."),
-    ([2.0, 2.0], "df/dw is z at the equilibrium."),
+    cell_slopes,
+    w={"w = 0.5": 0.5, "w = 0.2": 0.2, "w = 0.75": 0.75, "w = 0.6": 0.6},
+    b={"b = 1": 1, "b = 3": 3, "b = 2": 2, "b = -2": -2},
 )
 
 

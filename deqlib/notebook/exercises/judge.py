@@ -5,6 +5,7 @@ number passes.
 """
 
 import linecache
+import random
 import traceback
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,17 @@ from deqlib import fixed_point, models, newton, picard
 from deqlib.check import relative_error, rounding
 
 CHECKS: dict = {}
+NUMBERS: dict = {}  # of the exercises whose numbers can be drawn
 
 
 class Hint(Exception):
     """Why an answer is not right."""
 
 
-def check(name, answer):
+def check(name, answer, seed=None):
     """Print and return whether `answer` solves the exercise `name`; if not, give a hint.
 
+    With a seed the exercise has the numbers that `drawn` gives it, if they can vary.
     Raises KeyError for an unknown exercise.
 
     >>> check("introduction-implicit", 1 / 4)
@@ -36,7 +39,7 @@ def check(name, answer):
         raise KeyError(f"name: expected one of {sorted(CHECKS)}, got {name!r}")
     try:
         answered(answer)
-        CHECKS[name](answer)
+        CHECKS[name](answer, **values(name, seed))
     except Hint as hint:
         print(f"Not yet: {hint}")
         return False
@@ -48,8 +51,13 @@ def check(name, answer):
     return True
 
 
-def exercise(name):
-    """Register a check: a function of the answer that raises a Hint unless it is right."""
+def exercise(name, **numbers):
+    """Register a check: a function of the answer that raises a Hint unless it is right.
+
+    `numbers` are those that can be drawn: for each letter, texts with their values, of
+    which the first stands in the book. The check gets the value of each letter.
+    """
+    NUMBERS[name] = numbers
 
     def register(function):
         CHECKS[name] = function
@@ -58,9 +66,42 @@ def exercise(name):
     return register
 
 
-def value(name, want, *mistakes):
-    """Register the check of an answer that is one value, with its likely mistakes."""
-    CHECKS[name] = lambda answer: judge(answer, want, mistakes)
+def value(name, formula, **numbers):
+    """Register the check of an answer that is one value.
+
+    `formula(**values)` returns it, and its likely mistakes with their hints.
+    """
+
+    @exercise(name, **numbers)
+    def of_value(answer, **values):
+        judge(answer, *formula(**values))
+
+    of_value.formula = formula
+
+
+def drawn(name, seed=None):
+    """{letter: (text in the book, text instead)}: the numbers of an exercise.
+
+    Those of the book without a seed; with one, never those of the book.
+    """
+    choose = random.Random(f"{name} {seed}").choice
+    texts = {letter: list(options) for letter, options in NUMBERS[name].items()}
+    return {
+        letter: (own, own if seed is None else choose(others))
+        for letter, (own, *others) in texts.items()
+    }
+
+
+def values(name, seed=None):
+    """{letter: number}"""
+    pairs = drawn(name, seed).items()
+    return {letter: NUMBERS[name][letter][text] for letter, (_, text) in pairs}
+
+
+def answer_of(name, seed=None):
+    """The value that is asked for; None if the answer is no plain value."""
+    formula = getattr(CHECKS[name], "formula", None)
+    return formula and formula(**values(name, seed))[0]
 
 
 def settled(seed):
@@ -127,10 +168,9 @@ def judge(got, want, mistakes=()):
     if error <= rounding():
         return
     known = [(np.asarray(wrong, float), hint) for wrong, hint in mistakes]
-    known += [
-        (-want, "the sign is the wrong one."),
-        (want.T, "that is the transpose."),
-    ]
+    known.append((-want, "the sign is the wrong one."))
+    if want.ndim > 1:
+        known.append((want.T, "that is the transpose."))
     for wrong, hint in known:
         same = squeezed(wrong.shape) == squeezed(got.shape)
         expect(

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +13,26 @@ from deqlib.notebook.exercises.judge import (
     value,
 )
 
+
+def steps_needed(w):
+    steps = math.ceil(6 * math.log(10) / -math.log(w))
+    small = f"after {steps - 1} steps the error is still a little too large."
+    other = f"that is for the residual or another factor; use {w}ᵏ."
+    # of the residual: |z_1 - z_0| is 1, and |z*| is 1 / (1 - w)
+    residual = math.ceil((6 * math.log(10) - math.log(1 - w)) / -math.log(w))
+    return steps, [(steps - 1, small), (residual, other)]
+
+
 value(
     "layers-steps",
-    132,
-    (131, "after 131 steps the error is still a little too large."),
-    (150, "that is for the residual or another factor; use 0.9ᵏ."),
+    steps_needed,
+    w={
+        "f(z) = 0.9 z": 0.9,
+        "f(z) = 0.8 z": 0.8,
+        "f(z) = 0.7 z": 0.7,
+        "f(z) = 0.95 z": 0.95,
+        "f(z) = 0.85 z": 0.85,
+    },
 )
 
 

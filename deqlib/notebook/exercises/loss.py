@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import jax
@@ -14,12 +15,28 @@ from deqlib.notebook.exercises.judge import (
     value,
 )
 
+
+def bend_of_loss(x, y):
+    """Of L = (z - y)²/2 for x + z²/4, where z = 2 - 2 s and s = √(1 - x)."""
+    s = math.sqrt(1 - x)
+    term_a, misfit, bend = 1 / s**2, 2 - 2 * s - y, 1 / s**3 / 2
+    return term_a + misfit * bend, [
+        (term_a, "that is Term A alone."),
+        (misfit * bend, "that is Term B alone."),
+        (term_a - misfit * bend, "the sign of the residual: it is z - y."),
+    ]
+
+
 value(
     "loss-bend",
-    -2.0,
-    (4.0, "that is Term A alone."),
-    (-6.0, "that is Term B alone."),
-    (10.0, "the sign of the residual: it is z - y."),
+    bend_of_loss,
+    x={
+        r"x = \tfrac34": 3 / 4,
+        r"x = \tfrac59": 5 / 9,
+        r"x = \tfrac{15}{16}": 15 / 16,
+        r"x = \tfrac{7}{16}": 7 / 16,
+    },
+    y={"y = 2.5": 2.5, "y = 2": 2, "y = 4": 4, "y = 3.5": 3.5},
 )
 
 

@@ -48,10 +48,21 @@ def terms_of(scalar_layer):
 
 value(
     "mixed-partner",
-    4.0,
-    (0.0, "that is the printed formula; use f_tz S."),
-    (2.0, "divide the bracket by A."),
-    (12.0, "that is the derivative by t alone."),
+    lambda t, x: (
+        1 / (1 - t) ** 2,
+        [
+            (0.0, "that is the printed formula; use f_tz S."),
+            (1 / (1 - t), "divide the bracket by A."),
+            (x / (1 - t) ** 2, "that is the derivative by t alone."),
+        ],
+    ),
+    t={
+        r"t = \tfrac12": 1 / 2,
+        r"t = \tfrac13": 1 / 3,
+        r"t = \tfrac14": 1 / 4,
+        r"t = \tfrac23": 2 / 3,
+    },
+    x={"x = 3": 3, "x = 2": 2, "x = 5": 5, "x = 4": 4},
 )
 
 

@@ -15,10 +15,23 @@ from deqlib.notebook.exercises.judge import (
 
 value(
     "penalty-steep",
-    64.0,
-    (128.0, "the penalty carries a factor of one half."),
-    (16.0, "that is z''; multiply by S."),
-    (8.0, "the penalty's value is S²/2; differentiate it."),
+    lambda x: (
+        2 / (1 - x) ** 5,
+        [
+            (4 / (1 - x) ** 5, "the penalty carries a factor of one half."),
+            (2 / (1 - x) ** 3, "that is z''; multiply by S."),
+            (
+                1 / (1 - x) ** 4 / 2,
+                "the penalty's value is S²/2; differentiate it.",
+            ),
+        ],
+    ),
+    x={
+        r"x = \tfrac12": 1 / 2,
+        r"x = \tfrac13": 1 / 3,
+        r"x = \tfrac23": 2 / 3,
+        r"x = -1": -1,
+    },
 )
 
 

@@ -16,10 +16,20 @@ from deqlib.notebook.exercises.judge import (
 
 value(
     "taylor-fourth",
-    15.0,
-    (5 / 8, "that is a coefficient: times 4!."),
-    (120.0, "c is one half, and stands there to the third power."),
-    (105.0, "that is the fifth."),
+    lambda c: (
+        120 * c**3,
+        [
+            (5 * c**3, "that is a coefficient: times 4!."),
+            (120.0, "c stands there to the third power."),
+            (7 * 240 * c**4, "that is the fifth."),
+        ],
+    ),
+    c={
+        "x + z^2/2": 1 / 2,
+        "x + z^2/4": 1 / 4,
+        "x + 2z^2": 2,
+        "x + z^2/3": 1 / 3,
+    },
 )
 
 

@@ -11,12 +11,30 @@ from deqlib.notebook.exercises.judge import (
     value,
 )
 
+
+def three_bends(a):
+    """Of f = a x z + (1 - a) at x = 1, where z* = 1: A = 1 - a, f_xz = a, S = a / A."""
+    term = a * a / (1 - a) ** 2
+    return (2 * term, 0.0, term), [
+        ((2 * term * (1 - a), 0.0, term * (1 - a)), "divide by A."),
+        (
+            (2 * term, term, 0.0),
+            "the Newton step loses both cross terms, the rule one.",
+        ),
+        ((term, 0.0, term), "the equilibrium has the cross term twice."),
+    ]
+
+
 value(
     "trial-half",
-    (2.0, 0.0, 1.0),
-    ((1.0, 0.0, 0.5), "divide by A, which is one half."),
-    ((2.0, 1.0, 0.0), "the Newton step loses both cross terms, the rule one."),
-    ((1.0, 0.0, 1.0), "the equilibrium has the cross term twice."),
+    three_bends,
+    a={
+        r"\frac12 xz + \frac12": 1 / 2,
+        r"\frac13 xz + \frac23": 1 / 3,
+        r"\frac23 xz + \frac13": 2 / 3,
+        r"\frac14 xz + \frac34": 1 / 4,
+        r"\frac34 xz + \frac14": 3 / 4,
+    },
 )
 
 
