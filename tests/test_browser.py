@@ -143,7 +143,7 @@ def resize(opened, width):
     opened.mouse.move(0, 0)  # what it rests on would change its colour
 
 
-WITHOUT_MATHS = ("bibliography", "api", "building", "glossary")
+WITHOUT_MATHS = ("bibliography", "api", "building", "glossary", "guide")
 
 
 @every_page

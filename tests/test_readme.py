@@ -54,9 +54,9 @@ def test_chapters_and_minutes():
 
 def test_commands_and_files():
     """Each command is one of the Makefile's, and each file that is named is there."""
-    targets = re.findall(
-        r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M
-    )
+    makefile = (ROOT / "Makefile").read_text()
+    rules = re.findall(r"^([a-z0-9 ]+):", makefile, re.M)
+    targets = " ".join(rules).split()
     for command in re.findall(r"make ([a-z0-9]+)", README):
         assert command in targets
     for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
