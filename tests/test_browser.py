@@ -494,6 +494,27 @@ def test_a_formula_broken_for_the_phone_is_whole_where_there_is_room(browser):
         assert not opened.troubles
 
 
+@pytest.mark.parametrize("page", ["04_mixed_hessian", "12_physics_as_a_loss"])
+def test_a_chapter_says_how_many_minutes_are_left(browser, page):
+    url = (HTML / f"book/{page}.html").as_uri()
+    with tab(browser, url) as opened:
+        note = opened.locator(".time-left")
+        assert note.text_content() == "45 minutes to the exercises"
+        seen = []
+        for place in ("#does-it-work", "#exercises"):
+            opened.evaluate(
+                "place => document.querySelector(place)"
+                ".scrollIntoView({behavior: 'instant'})",
+                place,
+            )
+            opened.wait_for_timeout(200)
+            seen.append(note.text_content())
+        assert re.fullmatch(
+            r"(10|15|20|25|30) minutes to the exercises", seen[0]
+        )
+        assert seen[1] == "the exercises"
+
+
 def test_an_unknown_address_leads_back_to_the_book(browser, served):
     with tab(browser, urljoin(served, "no/such/page.html")) as opened:
         assert opened.get_by_text("No page here").is_visible()
