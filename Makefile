@@ -110,7 +110,7 @@ test-of-one: $(READY)
 
 # The same tests and notebooks in float32; pages have no precision. The compiler need
 # not optimise: no time is looked at here.
-NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser execute house jupyter live pdf plain \
+NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser course execute house jupyter live pdf plain \
   site workflows)
 test32: export JAX_ENABLE_X64 := 0
 test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
@@ -134,7 +134,8 @@ grade: $(READY)
 	  "make grade FOLDER=..." >&2; exit 1; }
 	@$(MAKE) --no-print-directory _build/.built
 	@start=$$(date +%s); set -e; \
-	$(BIN)/python book/_ext/grade.py "$(FOLDER)" $(if $(LIMIT),--limit $(LIMIT)); \
+	$(BIN)/python book/_ext/grade.py "$(FOLDER)" $(if $(SEED),--seed $(SEED)) \
+	  $(if $(LIMIT),--limit $(LIMIT)); \
 	$(call SINCE,grade)
 
 serve: _build/.built

@@ -14,7 +14,14 @@ from test_notebooks import CHAPTERS, code, run
 
 from deqlib import loss_hessian
 from deqlib.notebook import check
-from deqlib.notebook.exercises import CHECKS, judge
+from deqlib.notebook.exercises import (
+    CHECKS,
+    NUMBERS,
+    answer_of,
+    drawn,
+    judge,
+    values,
+)
 
 
 def exercise_cells(path):
@@ -254,3 +261,31 @@ def test_the_example_of_the_docstring():
 def test_an_unknown_name():
     with pytest.raises(KeyError, match="name: expected one of"):
         check("no-such-exercise", 1)
+
+
+VARIED = [name for name in CHECKS if NUMBERS[name]]
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2, 2027])
+@pytest.mark.parametrize("name", VARIED)
+def test_drawn_numbers_have_an_answer_of_their_own(name, seed, capsys):
+    assert drawn(name, seed) == drawn(name, seed)
+    own, want = answer_of(name), answer_of(name, seed)
+    assert check(name, want, seed=seed), capsys.readouterr().out
+    if seed is not None:
+        assert not check(name, own, seed=seed)
+        assert all(a != b for a, b in drawn(name, seed).values())
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_every_choice_of_numbers_tells_the_mistakes_apart(name):
+    formula = CHECKS[name].formula
+    for letter, options in NUMBERS[name].items():
+        assert len(options) >= 3
+        for number in options.values():
+            want, mistakes = formula(**values(name) | {letter: number})
+            known = [(want, "right"), *mistakes]
+            for i, (one, hint) in enumerate(known):
+                for other, said in known[:i]:
+                    same = np.allclose(one, other)
+                    assert not same or hint == said, (letter, number)

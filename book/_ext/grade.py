@@ -1,6 +1,6 @@
 """Grades a folder of notebooks: each exercise right, or what was said to it.
 
-    python book/_ext/grade.py FOLDER [--limit SECONDS]
+    python book/_ext/grade.py FOLDER [--seed SEED] [--limit SECONDS]
 
 A submission is a notebook of the student's edition, with answers. It runs in a kernel of
 its own, in an empty folder: first the page's setup, then the cells that were changed or
@@ -8,7 +8,8 @@ added, then, if a name is missing, what stands before them on the page. The chec
 called by the grader. Writes grades.csv and grades.json into the folder, and prints for
 the class which mistake was made how often.
 
-This is no sandbox. The code runs with your rights: it may read your files and use the
+A notebook says which seed it has, and people can change that: name the course's seed, and
+all are graded by its numbers. This is no sandbox. The code runs with your rights: it may read your files and use the
 network. Grade work of people whom you do not know in a container or a virtual machine.
 """
 
@@ -89,6 +90,10 @@ del _make_grader
 
 class Failed(Exception):
     """What a cell came to: an error's name and message, a time out, a dead kernel."""
+
+
+class SetupFailed(Exception):
+    """Nothing of a submission could be graded."""
 
 
 class Kernel:
@@ -175,12 +180,12 @@ def solutions(page):
     }
 
 
-def grade(path, editions, limit):
+def grade(path, editions, limit, seed=None):
     """{name of an exercise: {"right", "said", "notes"}} of a submission."""
     try:
         notebook = nbformat.read(path, as_version=4)
         page = notebook.metadata["course"]["page"]
-        seed = notebook.metadata["course"]["seed"]
+        own_seed = notebook.metadata["course"]["seed"]
         given = nbformat.read(editions / f"{page}.ipynb", as_version=4)
     except Exception as error:
         return {
@@ -194,9 +199,11 @@ def grade(path, editions, limit):
     with tempfile.TemporaryDirectory() as folder:
         kernel = Kernel(Path(folder), limit)
         try:
-            found = answers(
-                kernel, code(notebook), code(given), known, seed, page
-            )
+            seed = own_seed if seed is None else seed
+            setup = code(given)[0].source
+            found = answers(kernel, code(notebook), setup, known, seed, page)
+        except SetupFailed as error:
+            return {name: result(False, str(error)) for name in expected}
         finally:
             kernel.stop()
     missing = result(
@@ -209,21 +216,19 @@ def result(right, said, notes=()):
     return {"right": right, "said": said, "notes": list(notes)}
 
 
-def answers(kernel, cells, given, known, seed, page):
-    setup, *on_page = given
+def answers(kernel, cells, setup, known, seed, page):
     own = solutions(page)
     found, helpers, skipped = {}, [], []
 
     def begin(again=()):
         kernel.start()
-        for source in [setup.source, GRADER, *again]:
+        for source in [setup, GRADER, *again]:
             try:
                 kernel.run(source)
             except Failed as error:
-                if source in (setup.source, GRADER):
-                    raise RuntimeError(
-                        f"{page}: the setup failed, {error}"
-                    ) from None
+                if source in (setup, GRADER):
+                    said = f"not graded: the page's setup failed, {error}"
+                    raise SetupFailed(said) from None
 
     def attempt(run):
         """Run it; if a name is missing, run what stands before it on the page first."""
@@ -313,7 +318,7 @@ def left_behind(folder):
     return sorted(str(path.relative_to(folder)) for path in files)
 
 
-def grade_all(folder, limit=60, workers=None):
+def grade_all(folder, limit=60, seed=None, workers=None):
     """{submission: {exercise: result}}, in as many kernels at a time as there are cores."""
     paths = sorted(
         path
@@ -327,7 +332,7 @@ def grade_all(folder, limit=60, workers=None):
         editions = write("student", to=Path(editions) / "student")
         count = min(workers or os.cpu_count(), len(paths))
         with ProcessPoolExecutor(count, get_context("spawn")) as pool:
-            one = partial(grade, editions=editions, limit=limit)
+            one = partial(grade, editions=editions, limit=limit, seed=seed)
             names = [str(path.relative_to(folder)) for path in paths]
             return dict(zip(names, pool.map(one, paths), strict=True))
 
@@ -378,12 +383,13 @@ def main():
     parser.add_argument(
         "--limit", type=int, default=60, help="seconds for a cell"
     )
+    parser.add_argument("--seed", type=int, help="that of the course")
     options = parser.parse_args()
     if not options.folder.is_dir():
         sys.exit(
             f"FOLDER: expected a folder of notebooks, got {options.folder}"
         )
-    grades = grade_all(options.folder, options.limit)
+    grades = grade_all(options.folder, options.limit, options.seed)
     print(report(options.folder, grades))
     print(f"\nBy submission: {options.folder}/grades.csv and grades.json")
 
