@@ -92,13 +92,14 @@ _build/.quick: $(READY) $(PAGES) $(CODE) $(wildcard tests/*.py)
 
 quick: _build/.quick
 
-# The equations were tested with the build, of which the ledger is a part.
+# The build ran the equations' tests, for the ledger, and the notebooks, whose evidence is
+# compared with what is stored. They are not run a second time. A test in a browser mostly
+# waits for it, so that three processes keep two cores busy.
 test: $(READY) $(if $(ONLY),,_build/.quick $(BROUGHT))
 	@$(MAKE) --no-print-directory $(if $(ONLY),test-of-one,_build/.built)
 	@test -n "$(ONLY)" || { start=$$(date +%s); set -e; \
-	$(PYTEST) -n 2 --dist worksteal --durations 10 tests $(patsubst %,--ignore %, \
+	$(PYTEST) -n 3 --dist worksteal --durations 10 tests $(patsubst %,--ignore %, \
 	  tests/test_equations.py $(QUICK)); \
-	$(PYTEST) -n 2 --dist loadfile --durations 10 $(NBVAL) book; \
 	$(call SINCE,test); }
 
 test-of-one: $(READY)
@@ -111,12 +112,13 @@ test-of-one: $(READY)
 # The same tests and notebooks in float32; pages have no precision. The compiler need
 # not optimise: no time is looked at here.
 NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser course execute house jupyter live pdf plain \
-  site workflows)
+  site workflows) --deselect tests/test_package.py::test_the_types_are_those_of_the_functions
 test32: export JAX_ENABLE_X64 := 0
 test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 --dist worksteal tests $(NO_PAGES); \
+	export XLA_FLAGS="$$($(BIN)/python book/_ext/quickly.py)"; \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
 

@@ -1,18 +1,16 @@
 """Float64 unless JAX_ENABLE_X64 says otherwise; tolerances follow the dtype.
 
-These tests mostly wait for the compiler, so it optimises little here. The notebooks,
-which nbval runs in both precisions, are compiled as usual.
+These tests mostly wait for the compiler, so it optimises little here.
 """
 
 import json
 import os
-from importlib.metadata import version
+
+import quickly
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# Halves what is left of compilation. Later versions abort at a flag they do not know.
-if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", quickly.XLA_FLAGS)
 
 import jax
 import ledger

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from operator import attrgetter
 from urllib.parse import unquote, urlsplit
 
+import evidence
 import execute
 import matplotlib.pyplot as plt
 import programs
@@ -194,11 +195,30 @@ def test_frames_are_all_there_and_cheap(pages):
     assert found >= 5
 
 
-@pytest.mark.parametrize("path", execute.chosen(), ids=lambda p: p.stem)
+every_notebook = pytest.mark.parametrize(
+    "path", execute.chosen(), ids=lambda p: p.stem
+)
+
+
+@every_notebook
 def test_a_chapter_compiles_few_programs(path):
     cost = execute.cost_of(path)
     assert cost, "build the book first: make book"
     assert 0 < cost["programs"] <= programs.CHAPTER
+
+
+@every_notebook
+def test_the_build_printed_the_stored_evidence(path):
+    """What nbval compares; it need not execute once more what the build has executed."""
+    _, built = execute.cache().merge_match_into_notebook(execute.read(path))
+    compared = 0
+    for cell, stored in zip(built.cells, execute.read(path).cells, strict=True):
+        if evidence.EVIDENCE in cell.metadata.get("tags", []):
+            assert [o.text for o in cell.outputs] == [
+                o.text for o in stored.outputs
+            ], cell.source
+            compared += 1
+    assert compared
 
 
 def test_links_are_previewed(pages):
