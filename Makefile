@@ -4,13 +4,14 @@
 # make test32  unit tests, equations and notebooks once more, in float32
 # make colab   each chapter in an environment like Colab's
 # make pdf     print the whole book
+# make slides  a deck for each chapter
 # make student     the notebooks without solutions; with numbers of its own: SEED=2027
 # make instructor  the same with solutions and the mistakes to expect
 # make grade       runs and checks the notebooks in FOLDER=...
 # make lab     JupyterLab, to edit the chapters
 # make bench   deqlib's times beside those of its peers
 # make mutants deqlib's mathematics, changed in one place at a time: do the tests see it?
-# book, test and evidence take ONLY=04: the notebooks whose name contains it.
+# book, test, slides and evidence take ONLY=04: the notebooks whose name contains it.
 # All set up .venv by themselves. PYTHON=/path/to/python names an interpreter
 # (3.11, 3.12 or 3.13); otherwise the first suitable one is taken.
 
@@ -46,7 +47,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: book book-of-one quick test test-of-one test32 colab student instructor grade lab pdf serve evidence bench mutants lock restamp clean
+.PHONY: book book-of-one quick test test-of-one test32 colab student instructor grade lab pdf slides serve evidence bench mutants lock restamp clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -98,8 +99,9 @@ quick: _build/.quick
 test: $(READY) $(if $(ONLY),,_build/.quick $(BROUGHT))
 	@$(MAKE) --no-print-directory $(if $(ONLY),test-of-one,_build/.built)
 	@test -n "$(ONLY)" || { start=$$(date +%s); set -e; \
-	$(PYTEST) -n 3 --dist worksteal --durations 10 tests $(patsubst %,--ignore %, \
-	  tests/test_equations.py $(QUICK)); \
+	$(PYTEST) -n 3 --dist worksteal --durations 10 -m "not alone" tests $(patsubst \
+	  %,--ignore %,tests/test_equations.py $(QUICK)); \
+	$(PYTEST) -m alone tests/test_loss.py; \
 	$(call SINCE,test); }
 
 test-of-one: $(READY)
@@ -117,7 +119,8 @@ test32: export JAX_ENABLE_X64 := 0
 test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
-	$(PYTEST) -n 2 --dist worksteal tests $(NO_PAGES); \
+	$(PYTEST) -n 2 --dist worksteal -m "not alone" tests $(NO_PAGES); \
+	$(PYTEST) -m alone tests/test_loss.py; \
 	export XLA_FLAGS="$$($(BIN)/python book/_ext/quickly.py)"; \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
@@ -150,6 +153,10 @@ pdf: $(READY) $(BROUGHT)
 	@start=$$(date +%s); set -e; \
 	PYTHONPATH=tests $(BIN)/python book/_ext/pdf.py _build/$(PDF); \
 	$(call SINCE,pdf); echo "The book: $(CURDIR)/_build/$(PDF)"
+
+slides: $(READY)
+	@$(MAKE) --no-print-directory _build/.built
+	@$(BIN)/python book/_ext/slides.py $(ONLY)
 
 # Executes every notebook and stores what its evidence cells print, and nothing else.
 # Some of them, by a part of their names: make evidence ONLY=04

@@ -225,6 +225,7 @@ def test_block_bounds_memory_and_changes_nothing(close):
         assert memory(smaller) < 0.5 * memory(whole)
 
 
+@pytest.mark.alone
 def test_time_beside_filling_an_array():
     """P = 1568; the numbers are printed with -s."""
     f, x, z = wide(32)
