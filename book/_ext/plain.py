@@ -63,6 +63,20 @@ class Markdown(MarkdownTranslator):
     def depart_block_quote(self, node):
         self._pop_context()
 
+    def visit_choice(self, node):
+        """An answer to a question, which opens in Jupyter as on the page."""
+        words = [
+            f"${part.astext()}$"
+            if isinstance(part, nodes.math)
+            else part.astext()
+            for part in node.pop(0).children
+        ]
+        summary = f"<summary>{''.join(words)}</summary>"
+        self.add(f"<details>\n{summary}", prefix_eol=2, suffix_eol=2)
+
+    def depart_choice(self, node):
+        self.add("</details>", prefix_eol=2, suffix_eol=2)
+
     def visit_target(self, node):
         raise nodes.SkipNode
 
