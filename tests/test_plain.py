@@ -140,6 +140,18 @@ def test_code_is_that_of_the_source_and_solutions_do_not_run(source):
         assert plain(source).cells[-len(folds) - 1].source == at
 
 
+def test_answers_to_a_question_open_and_keep_their_formulas():
+    (found,) = [
+        text
+        for text in texts(plain(ROOT / "book/03_backward_fixed_point.ipynb"))
+        if text.startswith("## Do you have it?")
+    ]
+    answers = re.findall(
+        r"<summary>(.*?)</summary>\n\n\S.*?</details>", found, re.S
+    )
+    assert len(answers) == 9 and "$m$, one for each state" in answers
+
+
 @every_page
 def test_the_download_is_this_edition(source):
     path = source.relative_to(ROOT)

@@ -66,10 +66,8 @@ class Markdown(MarkdownTranslator):
     def visit_choice(self, node):
         """An answer to a question, which opens in Jupyter as on the page."""
         words = [
-            f"${part.astext()}$"
-            if isinstance(part, nodes.math)
-            else part.astext()
-            for part in node.pop(0).children
+            f"${part}$" if isinstance(part.parent, nodes.math) else part
+            for part in node.pop(0).findall(nodes.Text)
         ]
         summary = f"<summary>{''.join(words)}</summary>"
         self.add(f"<details>\n{summary}", prefix_eol=2, suffix_eol=2)
