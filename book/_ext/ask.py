@@ -1,8 +1,8 @@
 """Questions that a page answers without a kernel.
 
 `{ask}` is a question with its answers as a definition list: each answer opens, and says why
-it is right, or where to read on. An exercise whose answer is one number gets a field below
-it, which knows the same mistakes as the exercise's check; see answer.js.
+it is right, or where to read on. An exercise whose answer is a few numbers gets a field
+below it, which knows the same mistakes as the exercise's check; see answer.js.
 """
 
 import json
@@ -60,20 +60,22 @@ def visit_choice(self, node):
 
 
 def known(name):
-    """[[value, hint], ...] of an exercise with one number for an answer, the right one
+    """[[numbers, hint], ...] of an exercise with a few numbers for an answer, the right ones
     first; None of all others."""
     formula = getattr(CHECKS.get(name), "formula", None)
     if formula is None:
         return None
     right, mistakes = formula(**values(name))
     rows = [(right, "Right."), *mistakes]
-    if np.ndim(right) or any(np.ndim(value) for value, _ in rows):
+    if np.ndim(right) > 1:
         return None
-    return [[float(value), hint] for value, hint in rows]
+    return [
+        [np.ravel(value).astype(float).tolist(), hint] for value, hint in rows
+    ]
 
 
 def add_fields(app, doctree):
-    """Below the stub of each exercise that has one number for an answer."""
+    """Below the stub of each exercise that has a few numbers for an answer."""
     for cell in list(doctree.findall(nodes.container)):
         if "tag_exercise" not in cell.get("classes", []):
             continue
