@@ -113,8 +113,8 @@ test-of-one: $(READY)
 
 # The same tests and notebooks in float32; pages have no precision. The compiler need
 # not optimise: no time is looked at here.
-NO_PAGES := $(patsubst %,--ignore tests/test_%.py,browser course execute house jupyter live pdf plain \
-  site workflows) --deselect tests/test_package.py::test_the_types_are_those_of_the_functions
+NO_PAGES := $(patsubst %,--ignore tests/test_%.py,ask browser course execute house jupyter live pdf plain \
+  site slides workflows) --deselect tests/test_package.py::test_the_types_are_those_of_the_functions
 test32: export JAX_ENABLE_X64 := 0
 test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
