@@ -101,7 +101,7 @@ test: $(READY) $(if $(ONLY),,_build/.quick $(BROUGHT))
 	@test -n "$(ONLY)" || { start=$$(date +%s); set -e; \
 	$(PYTEST) -n 3 --dist worksteal --durations 10 -m "not alone" tests $(patsubst \
 	  %,--ignore %,tests/test_equations.py $(QUICK)); \
-	$(PYTEST) -m alone tests/test_loss.py; \
+	$(PYTEST) -m alone tests; \
 	$(call SINCE,test); }
 
 test-of-one: $(READY)
@@ -120,7 +120,7 @@ test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 --dist worksteal -m "not alone" tests $(NO_PAGES); \
-	$(PYTEST) -m alone tests/test_loss.py; \
+	$(PYTEST) -m alone tests $(NO_PAGES); \
 	export XLA_FLAGS="$$($(BIN)/python book/_ext/quickly.py)"; \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)

@@ -17,6 +17,10 @@ BEYOND = """() => {
       || part.matches("pre") && part.scrollWidth > part.clientWidth + 1;
   }).map(part => part.outerHTML.slice(0, 80));
 }"""
+FOLDED = (
+    ".headerlink, .checked, .copybtn, .solution, .tag_exercise, .tag_solution, .tag_worked,"
+    " .tag_hide-input .cell_input, .tag_hide-cell, summary, .admonition-title"
+)
 SMALL = "+getComputedStyle(document.querySelector('section.present .fit')).zoom"
 
 
@@ -85,6 +89,34 @@ def test_each_slide_fits_its_screen(browser, folder, page):  # noqa: F811
                 assert opened.evaluate("Reveal.getIndices().h") == i
         assert not opened.locator("[data-mjx-error]").count()
         assert not opened.troubles
+
+
+@every_deck
+def test_what_is_not_shown_is_said(folder, page):
+    """All text and code of the page is in its deck, apart from folds and solutions."""
+    squeezed = lambda tag: "".join(tag.get_text().split())
+    deck, article = read(folder / page.name), read(page).select_one("article")
+    for soup in (deck, article):
+        for gone in soup.select(FOLDED):
+            gone.decompose()
+    deck, found = squeezed(deck), article.select("section p, .cell_input pre")
+    assert len(found) > 10
+    for part in found:
+        assert squeezed(part) in deck, part
+
+
+@pytest.mark.parametrize(
+    "tags, kind",
+    [
+        ("", None),
+        ("tag_slide", "code"),
+        ("tag_nbval-check-output", "evidence"),
+        ("tag_nbval-check-output tag_no-slide", None),
+    ],
+)
+def test_tags_choose(tags, kind):
+    html = f'<div class="cell {tags}"><div class="cell_input"></div></div>'
+    assert slides.kind_of(BeautifulSoup(html, "html.parser").div) == kind
 
 
 def test_a_part_of_no_name_is_refused():

@@ -3,8 +3,8 @@
     python book/_ext/slides.py [part of a chapter's name]
 
 On the slides: the title, each live figure, each numbered equation and theorem with the
-sentence before it, what evidence prints, the exercises, the summary. Everything else, the
-code too, goes into the notes that a speaker sees (key S). A code cell with the tag `slide`
+sentence before it, what evidence prints, the exercises, the summary. All other text, and the
+code that the page does not fold, goes into the notes that a speaker sees (key S). A code cell with the tag `slide`
 comes in with its code, one with `no-slide` stays away. The decks lie in _build/slides with
 all that they need to run without a network; reveal.js is that of sphinx-revealjs.
 """
@@ -103,32 +103,33 @@ def text(html):
     return BeautifulSoup(html, "html.parser").get_text()
 
 
-def of_section(section):
-    """The slides of a section of a chapter."""
+def add_section(section, slides):
+    """The slides of a section of a chapter, behind those there are."""
     heading = section.find(re.compile("h[23]")).decode_contents()
-    slides, said, lead = [], [], ""
+    said, lead = [], ""
     for part in section.find_all(True, recursive=False):
         if part.name in ("h2", "h3"):
             continue
         if part.name == "section":
-            slides += of_section(part)
+            slides[-1].said += said
+            said, lead = [], ""
+            add_section(part, slides)
             continue
         kind = kind_of(part)
         if kind is None:
             said.append(part)
             lead = last_sentence(part) if part.name == "p" else ""
             continue
-        last = slides[-1] if slides else None
-        if not (last and last.kind == kind and last.count < ROOM.get(kind, 1)):
+        last = slides[-1]
+        same = (last.heading, last.kind) == (heading, kind)
+        if not same or last.count == ROOM.get(kind, 1):
             slides.append(last := Slide(heading, kind))
         last.said += said
-        if part.name == "div" and "cell" in part.get("class", []):
+        if kind != "figure" and "cell" in part.get("class", []):
             last.said += part.select(".cell_input")
         last.add(lead, item(part, kind))
         said, lead = [], ""
-    if slides:
-        slides[-1].said += said
-    return slides
+    slides[-1].said += said
 
 
 def exercises(section):
@@ -159,12 +160,12 @@ def summary(section):
 def fewer(slides):
     """No more than MOST: from the section with most of it, evidence is said, not shown."""
     slides = list(slides)
-    while len(slides) > MOST - 1:
+    while len(slides) > MOST:
         shown = [s for s in slides if s.kind == "evidence"]
         count = lambda s: sum(s.heading == other.heading for other in slides)
         gone = max(reversed(shown), key=count)
         at = slides.index(gone)
-        slides[at - 1].said += gone.shown[1::2]
+        slides[at - 1].said += gone.said + gone.shown
         slides.remove(gone)
     return slides
 
@@ -185,18 +186,18 @@ def deck(page):
     first = Slide(title, "title")
     if able := chapter.select_one(".admonition li"):
         first.add("", f"<p>{able.decode_contents()}</p>")
-    slides = []
+    slides, last = [first], {"exercises": exercises, "summary": summary}
     for part in chapter.find_all(True, recursive=False):
-        if part.name == "section":
-            kind = {"exercises": exercises, "summary": summary}
-            last = kind.get(part["id"])
-            slides += [last(part)] if last else of_section(part)
+        if part.name == "section" and part["id"] in last:
+            slides.append(last[part["id"]](part))
+        elif part.name == "section":
+            add_section(part, slides)
         elif kind_of(part) == "figure":
             slides.append(Slide(title, "figure"))
             slides[-1].add("", item(part, "figure"))
         elif part.name != "h1":
             first.said.append(part)
-    return title, [first, *fewer(slides)]
+    return title, fewer(slides)
 
 
 def moved(link, page):
@@ -243,19 +244,19 @@ def main(part="", to=SLIDES):
     to.mkdir(parents=True, exist_ok=True)
     source = importlib.util.find_spec("sphinx_revealjs").origin
     reveal = Path(source).parent / "_static" / "revealjs"
-    for name in ("dist", "plugin/notes", "LICENSE"):
-        copy = shutil.copytree if (reveal / name).is_dir() else shutil.copy2
-        keep = {"dirs_exist_ok": True} if copy is shutil.copytree else {}
-        (to / "reveal").mkdir(exist_ok=True)
-        copy(reveal / name, to / "reveal" / name, **keep)
-    for name in ("_static", "_images"):
-        shutil.copytree(HTML / name, to / name, dirs_exist_ok=True)
+    for folder, name, goal in (
+        (reveal, "dist", to / "reveal"),
+        (reveal, "plugin/notes", to / "reveal"),
+        (HTML, "_static", to),
+        (HTML, "_images", to),
+    ):
+        shutil.copytree(folder / name, goal / name, dirs_exist_ok=True)
+    shutil.copy2(reveal / "LICENSE", to / "reveal")
     for page in chapters(part):
         title, slides = deck(page)
-        plain = BeautifulSoup(title, "html.parser").get_text()
         (to / page.name).write_text(
             HEAD.format(
-                title=plain,
+                title=text(title),
                 head=head(page),
                 slides="\n".join(slide.html() for slide in slides),
             ),
