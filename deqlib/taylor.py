@@ -11,6 +11,9 @@ by the same equations, transposed, from the last to the first::
     Aᵀ λ_k  =  u_k + (the k-th derivative's part in those of f of orders j > k)ᵀ λ_j
 """
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -53,14 +56,6 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
     [12.  4.]
     """
     order = _validate.count("order", order)
-    if unknown := strangers(f.program):
-        _validate.refuse(
-            NotImplementedError,
-            "f(x, z)",
-            "a layer of primitives that jax.experimental.jet knows (nested jax.jvp "
-            "through deqlib.fixed_point takes any)",
-            ", ".join(sorted(unknown)),
-        )
 
     def next_order(k, rows):
         b = along(f, x, v, jnp.vstack([z, rows]))[k + 1]
@@ -73,14 +68,17 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
 def along(f, x, v, states):
     """f and its derivatives by s, along x + s v and the state with the rows `states`."""
     order = len(states) - 1
-    leaves, tree = jax.tree.flatten(x)
+    factorials = [float(math.factorial(k)) for k in range(order + 1)]
     lines = [
-        [d, *[jnp.zeros_like(d)] * (order - 1)] for d in jax.tree.leaves(v)
+        [x, v, *[jnp.zeros_like(x)] * (order - 1)]
+        for x, v in zip(jax.tree.leaves(x), jax.tree.leaves(v), strict=True)
     ]
-    layer = lambda z, *leaves: f(jax.tree.unflatten(tree, leaves), z)
-    z, *rows = states
-    value, rows = jet(layer, (z, *leaves), (rows, *lines))
-    return jnp.stack([value, *rows])
+    state = [row / k for row, k in zip(states, factorials, strict=True)]
+    inputs = [*jax.tree.leaves(f.given), *lines, state]
+    (rows,) = series(f.program, f.consts, inputs)
+    if not isinstance(rows, list):
+        rows = [rows, *[jnp.zeros_like(rows)] * order]
+    return jnp.stack([r * k for r, k in zip(rows, factorials, strict=True)])
 
 
 # Let f[j] be the j-th derivative of f along the line, a function of x and of
@@ -125,12 +123,67 @@ def derivatives_vjp(f, x, z, v, U, *, linear_solver=None):
     return pull(lam)[0]
 
 
-def strangers(program):
-    """The primitives of a layer that Taylor mode has no rule for."""
-    found = set()
-    for equation in program.eqns:
-        if equation.primitive.name in ("jit", "pjit"):
-            found |= strangers(equation.params["jaxpr"].jaxpr)
-        elif equation.primitive not in jet_rules:
-            found.add(equation.primitive.name)
-    return found
+# f is a list of operations, and Taylor mode has a rule for each. Only products with
+# something that stands still, such as a matrix of weights, are made here, with all rows
+# at once: that rule would multiply each row of a state with each of a matrix, and all
+# but the first of those are zero.
+PRODUCTS = lax.mul_p, lax.dot_general_p, lax.conv_general_dilated_p
+
+
+def series(program, consts, inputs):
+    """The Taylor coefficients of what a program returns: a list, for what moves."""
+    known = dict(zip(program.constvars, consts, strict=True))
+    known |= dict(zip(program.invars, inputs, strict=True))
+    read = lambda a: a.val if hasattr(a, "val") else known[a]
+    for operation in program.eqns:
+        if operation.primitive.name in ("jit", "pjit"):
+            inner = operation.params["jaxpr"]
+            given = [read(a) for a in operation.invars]
+            outputs = series(inner.jaxpr, inner.consts, given)
+        else:
+            variables = [a for a in operation.invars if not hasattr(a, "val")]
+            alone = program.replace(
+                constvars=[],
+                invars=variables,
+                outvars=operation.outvars,
+                eqns=[operation],
+            )
+            apply = partial(jax.core.eval_jaxpr, alone, [])
+            given = [known[a] for a in variables]
+            outputs = through(operation.primitive, apply, given)
+        known |= dict(zip(operation.outvars, outputs, strict=True))
+    return [read(a) for a in program.outvars]
+
+
+def through(primitive, apply, given):
+    """The coefficients of what one operation returns."""
+    moving = [i for i, a in enumerate(given) if isinstance(a, list)]
+    if not moving:
+        return apply(*given)
+    if primitive in PRODUCTS and len(moving) == 1:
+        rows = [jnp.stack(a) if isinstance(a, list) else a for a in given]
+        axes = [0 if i in moving else None for i in range(len(given))]
+        return [list(a) for a in jax.vmap(apply, axes)(*rows)]
+
+    def of_moving(*values):
+        moved = dict(zip(moving, values, strict=True))
+        return apply(*[moved.get(i, a) for i, a in enumerate(given)])
+
+    values = [given[i][0] for i in moving]
+    rest = [given[i][1:] for i in moving]
+    try:
+        jet_rules[primitive]  # jet would pass over the rules of custom_jvp
+        values, rest = jet(of_moving, values, rest, factorial_scaled=False)
+    except (KeyError, TypeError, ValueError):
+        _validate.refuse(
+            NotImplementedError,
+            "f(x, z)",
+            "a layer of primitives that jax.experimental.jet knows (nested jax.jvp "
+            "through deqlib.fixed_point takes any)",
+            primitive.name,
+        )
+    # What is no float, such as the outcome of a comparison, has no derivative.
+    return [
+        [a, *b] if jnp.issubdtype(a.dtype, jnp.floating) else a
+        for a, b in zip(values, rest, strict=True)
+    ]
