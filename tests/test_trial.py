@@ -258,3 +258,42 @@ def test_values_at_one_step_alone_are_not_enough():
     G = lambda x: jnp.where(jnp.abs(x) < 1.5 * near, x, jnp.nan)
     found = examine(jnp.array(0.0), G, lambda x: jnp.ones(()), jnp.array(1.0))
     assert found.verdict == "rough"
+
+
+def steps():
+    """The lengths that `examine` walks."""
+    eps = float(jnp.finfo(X.dtype).eps)
+    return np.geomspace(0.25, eps ** (1 / 3) / 4, 9)
+
+
+def test_values_at_two_steps_are_enough():
+    reach = (steps()[-2] + steps()[-3]) / 2
+    G = lambda x: jnp.where(jnp.abs(x) < reach, x, jnp.nan)
+    at = lambda slope: examine(
+        jnp.array(0.0), G, lambda x: jnp.array(slope), jnp.array(1.0)
+    )
+    assert at(1.0).verdict == "right" and at(1.1).verdict == "wrong"
+
+
+def test_a_mistake_that_the_next_term_hides_is_seen():
+    """At one step the two cancel; what remains without h³ is the mistake."""
+    h = steps()[4 if X.dtype == jnp.float64 else 1]
+    found = examine(
+        jnp.array(0.0),
+        lambda x: x + x**3,
+        lambda x: jnp.array(1 + h**2),
+        jnp.array(1.0),
+    )
+    assert found.verdict == "wrong"
+    assert 0.5 * h**2 < found.error < 2 * h**2
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_a_slope_of_zero_that_is_none_is_wholly_off(scale):
+    found = examine(
+        jnp.array(0.0),
+        lambda x: scale * x,
+        lambda x: jnp.zeros(()),
+        jnp.array(1.0),
+    )
+    assert found.verdict == "wrong" and abs(found.error - 1) < 0.01
