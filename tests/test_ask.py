@@ -16,7 +16,7 @@ from test_notebooks import code
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 LAST = [p["chapters"][-1]["file"] for p in TOC["parts"] if p.get("numbered")]
-every_last = pytest.mark.parametrize("page", LAST)
+asking = pytest.mark.parametrize("page", [TOC["root"], *LAST])
 
 
 def soup(page):
@@ -24,8 +24,9 @@ def soup(page):
     return BeautifulSoup(html, "html.parser")
 
 
-@every_last
-def test_a_part_ends_with_three_questions(page):
+@asking
+def test_three_questions(page):
+    """At the end of each part; and before the first."""
     found = soup(page).select(".ask")
     assert len(found) == 3
     for question in found:
@@ -40,7 +41,7 @@ def test_a_part_ends_with_three_questions(page):
         assert not question.select("details[open]")
 
 
-@every_last
+@asking
 def test_an_answer_opens_by_keyboard(browser, page):  # noqa: F811
     url = (HTML / f"{page}.html").as_uri()
     with tab(browser, url, java_script_enabled=False, wait=False) as opened:
@@ -94,7 +95,9 @@ def test_a_field_knows_the_mistakes_of_the_check(browser, page):  # noqa: F811
 
 
 def test_there_are_fields():
-    assert sum(1 for page in CHAPTERS for _ in fields(page)) >= 10
+    assert sum(1 for page in CHAPTERS for _ in fields(page)) >= 14
+    ready = [name for _, name in fields("introduction")]
+    assert ready == ["introduction-implicit", "introduction-shapes"]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,24 @@ def graded(tmp_path_factory):
     return folder, grades, grade.report(folder, grades)
 
 
+def test_a_page_whose_setup_fails_costs_its_own_submission(tmp_path):
+    """Each exercise says so: nothing is right, and nothing is lost."""
+    editions = course.write("student", None, tmp_path / "student")
+    path = editions / f"{PAGE}.ipynb"
+    handed_in = tmp_path / path.name
+    handed_in.write_text(path.read_text())
+    notebook = nbformat.read(path, as_version=4)
+    (setup, *_) = [c for c in notebook.cells if c.cell_type == "code"]
+    setup.source = "1 / 0"
+    nbformat.write(notebook, path)
+    found = grade.grade(handed_in, editions, limit=30)
+    assert list(found) == NAMES
+    for one in found.values():
+        assert not one["right"]
+        said = "not graded: the page's setup failed, ('ZeroDivisionError'"
+        assert one["said"].startswith(said)
+
+
 def of(graded, who):
     return graded[1][f"{who}.ipynb"]
 

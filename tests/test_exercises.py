@@ -20,6 +20,7 @@ from deqlib.notebook.exercises import (
     answer_of,
     drawn,
     judge,
+    parts_of,
     values,
 )
 
@@ -284,7 +285,10 @@ def test_every_choice_of_numbers_tells_the_mistakes_apart(name):
         assert len(options) >= 3
         for number in options.values():
             want, mistakes = formula(**values(name) | {letter: number})
-            known = [(want, "right"), *mistakes]
+            known = [
+                (np.hstack(parts_of(one)), hint)
+                for one, hint in [(want, "right"), *mistakes]
+            ]
             for i, (one, hint) in enumerate(known):
                 for other, said in known[:i]:
                     same = np.allclose(one, other)

@@ -13,8 +13,7 @@ from course import CALL
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from deqlib.notebook.exercises import CHECKS
-from deqlib.notebook.exercises.judge import values
+from deqlib.notebook.exercises import CHECKS, parts_of, values
 
 FIELD = """<form class="answer" hidden data-known="{known}">
 <label>Your answer <input type="text" inputmode="text" autocomplete="off" size="10"></label>
@@ -62,16 +61,14 @@ def visit_choice(self, node):
 def known(name):
     """[[numbers, hint], ...] of an exercise with a few numbers for an answer, the right ones
     first; None of all others."""
-    formula = getattr(CHECKS.get(name), "formula", None)
-    if formula is None:
+    if not (formula := CHECKS[name].formula):
         return None
     right, mistakes = formula(**values(name))
     rows = [(right, "Right."), *mistakes]
-    if np.ndim(right) > 1:
+    if any(np.ndim(part) > 1 for part in parts_of(right)):
         return None
-    return [
-        [np.ravel(value).astype(float).tolist(), hint] for value, hint in rows
-    ]
+    numbers = lambda value: np.hstack(parts_of(value)).astype(float).tolist()
+    return [[numbers(value), hint] for value, hint in rows]
 
 
 def add_fields(app, doctree):

@@ -20,7 +20,14 @@ import nbformat
 import numpy as np
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from deqlib.notebook.exercises import CHECKS, NUMBERS, answer_of, drawn, values
+from deqlib.notebook.exercises import (
+    CHECKS,
+    NUMBERS,
+    answer_of,
+    drawn,
+    parts_of,
+    values,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = ROOT / "_build" / "notebooks" / "book"
@@ -111,7 +118,9 @@ def solution_and_mistakes(group, solution, seed):
         told = f"(With the numbers of the book.) {told}"
         variable = CALL.search(group[-1].source)[2].partition(", seed")[0]
         answer = answer_of(name, seed)
-        answer = np.vectorize(lambda a: float(f"{a:.15g}"))(answer).tolist()
+        rounded = np.vectorize(lambda a: float(f"{a:.15g}"))
+        parts = tuple(rounded(part).tolist() for part in parts_of(answer))
+        answer = parts if len(parts) > 1 else parts[0]
         code = [
             f'{variable} = {answer}\ncheck("{name}", {variable}, seed={seed});'
         ]
@@ -129,9 +138,8 @@ def solution_and_mistakes(group, solution, seed):
 
 def mistakes(name, seed=None):
     """What the check of an exercise says to those who made a mistake that it knows."""
-    if formula := getattr(CHECKS[name], "formula", None):
-        hints = [hint for _, hint in formula(**values(name, seed))[1]]
-        return list(dict.fromkeys(hints))
+    formula = CHECKS[name].formula
+    known = formula(**values(name, seed))[1] if formula else []
     tree = ast.parse(textwrap.dedent(inspect.getsource(CHECKS[name])))
     hints = {}
     for node in ast.walk(tree):
@@ -143,7 +151,8 @@ def mistakes(name, seed=None):
             last = node.args[-1] if called in ("expect", "Hint") else None
         if last and (said := said_by(last)):
             hints.setdefault(said, (last.lineno, last.col_offset))
-    return sorted(hints, key=hints.get)
+    of_numbers = [hint for _, hint in known]
+    return list(dict.fromkeys([*of_numbers, *sorted(hints, key=hints.get)]))
 
 
 def said_by(node):

@@ -21,6 +21,7 @@ from deqlib.notebook.exercises.judge import (
     answer_of,
     check,
     drawn,
+    parts_of,
     values,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "loss",
     "master",
     "mixed",
+    "parts_of",
     "penalty",
     "physics",
     "slope",

@@ -12,16 +12,24 @@ from deqlib.notebook.exercises.judge import (
 )
 
 
-@exercise("backward-row")
-def _(answer):
-    lam, terms = answer
-    mistakes = [
-        ([1.0, 0.0], "that solves A λ = u, without the transpose."),
-        ([0.0, 0.5], "that is the second term; add the first."),
+def by_hand(w):
+    return ([1.0, w], 2), [
+        (([1.0, 0.0], 2), "that solves A λ = u, without the transpose."),
+        (([0.0, w], 2), "that is the second term; add the first."),
     ]
-    judge(lam, [1.0, 0.5], mistakes)
+
+
+@exercise(
+    "backward-row",
+    formula=by_hand,
+    w={f"& {w} ": w for w in (0.5, 0.3, 0.8, -0.4, 0.25)},
+)
+def _(answer, w):
+    (lam, terms), mistakes = by_hand(w)
+    judge(answer[0], lam, [(wrong[0], hint) for wrong, hint in mistakes])
     expect(
-        terms == 2, "λ is right; count the terms of the sum that are not zero."
+        answer[1] == terms,
+        "λ is right; count the terms of the sum that are not zero.",
     )
 
 

@@ -28,15 +28,23 @@ value(
 )
 
 
-@exercise("introduction-shapes")
-def _(numbers):
-    if np.shape(numbers) == (2,):
-        return judge(numbers, (1, 3), [((5, 3), "u makes a row of it.")])
-    mistakes = [
+def size(columns):
+    return columns, [
         (5, "the row is multiplied by B in the end."),
-        (15, "u makes a row of it."),
+        (5 * columns, "u makes a row of it."),
     ]
-    judge(numbers, 3, mistakes)
+
+
+@exercise(
+    "introduction-shapes",
+    formula=size,
+    columns={f"$B$ is $5 \\times {n}$": n for n in (3, 2, 4, 6, 7)},
+)
+def _(numbers, columns):
+    if np.shape(numbers) == (2,):
+        row, whole = (1, columns), (5, columns)
+        return judge(numbers, row, [(whole, "u makes a row of it.")])
+    judge(numbers, *size(columns))
 
 
 @exercise("introduction-directional")

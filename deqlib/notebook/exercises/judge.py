@@ -51,32 +51,30 @@ def check(name, answer, seed=None):
     return True
 
 
-def exercise(name, **numbers):
+def exercise(name, formula=None, **numbers):
     """Register a check: a function of the answer that raises a Hint unless it is right.
 
     `numbers` are those that can be drawn: for each letter, texts with their values, of
-    which the first stands in the book. The check gets the value of each letter.
+    which the first stands in the book. The check gets the value of each letter. Where
+    the answer is made of numbers, `formula(**values)` returns it, and its likely
+    mistakes with their hints.
     """
     NUMBERS[name] = numbers
 
     def register(function):
         CHECKS[name] = function
+        function.formula = formula
         return function
 
     return register
 
 
 def value(name, formula, **numbers):
-    """Register the check of an answer that is one value.
+    """Register the check of an answer that is one value."""
 
-    `formula(**values)` returns it, and its likely mistakes with their hints.
-    """
-
-    @exercise(name, **numbers)
+    @exercise(name, formula, **numbers)
     def of_value(answer, **values):
         judge(answer, *formula(**values))
-
-    of_value.formula = formula
 
 
 def drawn(name, seed=None):
@@ -99,9 +97,14 @@ def values(name, seed=None):
 
 
 def answer_of(name, seed=None):
-    """The value that is asked for; None if the answer is no plain value."""
-    formula = getattr(CHECKS[name], "formula", None)
+    """What is asked for; None if the answer is not made of numbers."""
+    formula = CHECKS[name].formula
     return formula and formula(**values(name, seed))[0]
+
+
+def parts_of(answer):
+    """A tuple is made of parts, each a number or an array; all else is one part."""
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def settled(seed):
@@ -111,8 +114,7 @@ def settled(seed):
 
 
 def answered(answer):
-    parts = answer if isinstance(answer, tuple) else (answer,)
-    missing = [part is ... or part is None for part in parts]
+    missing = [part is ... or part is None for part in parts_of(answer)]
     expect(not all(missing), "nothing to check yet.")
     if any(missing):
         raise Hint(

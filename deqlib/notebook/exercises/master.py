@@ -26,18 +26,37 @@ def bent_loss(x, z):
     return jnp.sum(jnp.sin(z) * z) + jnp.sum(x**3) * z[0]
 
 
-@exercise("master-scalar")
-def _(answer):
-    lam, second = answer
+def scalar(x):
+    z, A = x / (1 - x), 1 - x
+    lam, slope = 2 * z / A, 1 / A**2
+    curved, mixed = 2 * slope**2, 2 * lam * slope
+    return (lam, curved + mixed), [
+        ((lam, curved), "one of the two terms is missing."),
+        ((lam, mixed), "one of the two terms is missing."),
+        ((lam, curved + mixed / 2), "the mixed term counts twice."),
+    ]
+
+
+@exercise(
+    "master-scalar",
+    formula=scalar,
+    x={
+        r"$x = \tfrac12$": 1 / 2,
+        r"$x = \tfrac13$": 1 / 3,
+        r"$x = \tfrac14$": 1 / 4,
+        r"$x = \tfrac34$": 3 / 4,
+        r"$x = \tfrac15$": 1 / 5,
+    },
+)
+def _(answer, x):
+    (lam, second), mistakes = scalar(x)
+    slope = lam * (1 - x)
+    early = [(slope, "divide L' by A."), (slope * (1 - x), "λ is L'/A.")]
     try:
-        judge(lam, 4.0, [(2.0, "divide L' by A."), (1.0, "λ is L'/A.")])
+        judge(answer[0], lam, early)
     except Hint as hint:
         raise Hint(f"λ: {hint}") from None
-    mistakes = [
-        (32.0, "one of the two terms is missing."),
-        (48.0, "the mixed term counts twice."),
-    ]
-    judge(second, 64.0, mistakes)
+    judge(answer[1], second, [(wrong[1], hint) for wrong, hint in mistakes])
 
 
 @exercise("master-product")

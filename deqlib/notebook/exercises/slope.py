@@ -7,15 +7,30 @@ from deqlib.notebook.exercises.judge import exercise, expect, judge
 from deqlib.notebook.exercises.mixed import mixed_terms, terms_of
 
 
-@exercise("slope-halves")
-def _(value):
-    if np.shape(value) == (2,):
-        return judge(value, [4.0, 4.0])
-    mistakes = [
-        (4.0, "that is one of the two terms."),
-        (6.0, "the second derivative of z² is 2, not 1."),
+def halves(t):
+    term = 2 * t / (1 - 1 / 2) ** 3
+    return 2 * term, [
+        (term, "that is one of the two terms."),
+        (1.5 * term, "the second derivative of z² is 2, not 1."),
     ]
-    judge(value, 8.0, mistakes)
+
+
+@exercise(
+    "slope-halves",
+    formula=halves,
+    t={
+        r"$t = \tfrac14$": 1 / 4,
+        r"$t = \tfrac12$": 1 / 2,
+        r"$t = \tfrac18$": 1 / 8,
+        "$t = 1$": 1,
+        "$t = 3$": 3,
+    },
+)
+def _(value, t):
+    whole, mistakes = halves(t)
+    if np.shape(value) == (2,):
+        return judge(value, [whole / 2, whole / 2])
+    judge(value, whole, mistakes)
 
 
 @exercise("slope-gradient")
