@@ -10,6 +10,7 @@ import statistics
 import threading
 from urllib.parse import urljoin, urlsplit
 
+import numpy as np
 import pytest
 from address import address, pages
 from axe_playwright_python.sync_playwright import Axe
@@ -211,6 +212,23 @@ def test_served_page_asks_no_other_host_and_its_buttons_work(
             assert answer.ok and answer.json()["nbformat"] == 4
 
 
+@every_chapter
+def test_formulas_have_their_room_before_they_are_set(opened):
+    """So that a line ends where it will end: widths, as the page gives them and as set."""
+    resize(opened, 375)
+    sizes = opened.eval_on_selector_all(
+        "span.math.notranslate:has(mjx-container)",
+        """all => all.map(one => [
+          1.05 * parseFloat(getComputedStyle(one).getPropertyValue("--w")),
+          one.querySelector("mjx-container").getBoundingClientRect().width
+            / parseFloat(getComputedStyle(one).fontSize),
+        ]).filter(([_, set]) => set)""",
+    )
+    room, needed = np.array(sizes).T
+    assert abs(room.sum() / needed.sum() - 1) < 0.1
+    assert np.mean(abs(room - needed) < 0.1 * needed + 0.1) > 0.8
+
+
 def hashes(page):
     return page.eval_on_selector_all(
         ".live-picture", "all => all.map(one => one.innerHTML)"
@@ -251,21 +269,37 @@ def test_a_figure_asks_before_it_moves(opened):
         assert "Move the figure to see." in said.inner_text()
         assert said.get_attribute("role") == "status"
         assert again.inner_text() == "Show the answer"
-        data = json.loads(figure.locator("script").text_content())
-        frame = data["answered"][0]
-        for control in reversed(figure.locator("input").all()):
-            count = len(json.loads(control.get_attribute("data-texts")))
-            frame, value = divmod(frame, count)
-            control.evaluate(
-                """(input, value) => {
-                  if (input.type === "checkbox") input.checked = value;
-                  else input.value = value;
-                  input.dispatchEvent(new Event("input"));
-                }""",
-                value,
-            )
+        move_to_the_answer(figure)
         assert answer.is_visible() and not again.is_visible()
         assert "Move the figure" not in said.inner_text()
+
+
+def move_to_the_answer(figure):
+    data = json.loads(figure.locator("script").text_content())
+    frame = data["answered"][0]
+    for control in reversed(figure.locator("input").all()):
+        count = len(json.loads(control.get_attribute("data-texts")))
+        frame, value = divmod(frame, count)
+        control.evaluate(
+            """(input, value) => {
+              if (input.type === "checkbox") input.checked = value;
+              else input.value = value;
+              input.dispatchEvent(new Event("input"));
+            }""",
+            value,
+        )
+
+
+def test_who_skips_the_question_gets_the_answer_alone(browser):
+    url = (HTML / f"book/{CHAPTERS[0]}.html").as_uri()
+    with tab(browser, url) as opened:
+        figure = opened.locator(".live-figure").first
+        skip(figure)
+        said = figure.locator(".live-said")
+        assert said.inner_text() == "Move the figure to see."
+        move_to_the_answer(figure)
+        assert figure.locator(".live-answer").is_visible()
+        assert said.inner_text() == ""
 
 
 @every_chapter

@@ -1,8 +1,13 @@
 """What Sphinx leaves to mend: folds, numbers, punctuation, terms, docstring links, citations."""
 
 import re
+from functools import cache
+from html import unescape
 
 from docutils import nodes
+from matplotlib import rc_context
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
 from sphinx_exercise.nodes import solution_node
 
 
@@ -85,7 +90,54 @@ def name_citations(app, pagename, templatename, context, doctree):
         )
 
 
+INLINE = re.compile(
+    r'<span class="math notranslate nohighlight">(\\\((.*?)\\\))</span>', re.S
+)
+# What MathJax reads and matplotlib does not, and something of that size instead.
+LIKE = {
+    r"\\[td]frac": r"\\frac",
+    r"\\frac(\d)(\d)": r"\\frac{\1}{\2}",
+    r"\\frac(\d)\{": r"\\frac{\1}{",
+    r"\\frac": r"\\,\\:\\frac",
+    r"\^\*|\^\{\*\}": "^s",
+    r"\\[bB]igg?[lrm]?(?![a-zA-Z])": "",
+    r"\\[lr]Vert": r"\\Vert ",
+    r"\\[lr]vert": "|",
+    r"\\top(?![a-z])": "T",
+    r"\\([lg])e(?![a-z])": r"\\\1eq",
+    r"\\(text|operatorname)\{": r"\\mathrm{",
+}
+
+
+@cache
+def size_of(tex):
+    """A formula's width, height and depth, in letters of size one."""
+    for old, new in LIKE.items():
+        tex = re.sub(old, new, tex)
+    with rc_context({"mathtext.fontset": "cm"}):
+        try:
+            parser, font = MathTextParser("path"), FontProperties(size=100)
+            width, height, depth, *_ = parser.parse(f"${tex}$", 72, font)
+        except ValueError:
+            seen = re.sub(r"\\[a-z]+|[{}^_&\s]", "", tex)
+            return 0.6 * len(seen), 1.0, 0.25
+    return width / 100, height / 100, depth / 100
+
+
+def leave_room(app, pagename, templatename, context, doctree):
+    """Before it is set, an inline formula has the room that it takes afterwards."""
+
+    def sized(found):
+        width, height, depth = size_of(unescape(found[2]))
+        style = f"--w:{width:.2f};--h:{height:.2f};--d:{depth:.2f}"
+        return found[0].replace("<span ", f'<span style="{style}" ', 1)
+
+    if "body" in context:
+        context["body"] = INLINE.sub(sized, context["body"])
+
+
 def setup(app):
+    app.connect("html-page-context", leave_room, priority=900)
     app.connect("doctree-read", fold_solutions)
     app.connect("doctree-read", keep_punctuation)
     app.connect("doctree-resolved", explain_terms)

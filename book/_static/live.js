@@ -52,7 +52,7 @@ for (const figure of document.querySelectorAll(".live-figure")) {
     if (!figure.classList.contains("live-open")) return;
     figure.classList.remove("live-open");
     skip.hidden = true;
-    said.textContent = said.textContent.replace(" Move the figure to see.", "");
+    said.textContent = said.textContent.replace(/ *Move the figure to see\./, "");
   }
 
   if (question) {
