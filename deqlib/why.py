@@ -120,8 +120,8 @@ def singular(f, x, z, A):
     words = f"A = I - ∂f/∂z is singular: A v = 0 for v = {show(v)}."
     if open_ > 1e-6:
         return (
-            f"{words} At such a point, a fold, the equilibrium has no derivative: it "
-            "ends, or it moves without bound."
+            f"{words} Here the equilibrium has no derivative: at a fold it ends, "
+            "elsewhere its slope grows without bound."
         )
     return (
         f"{words} Nothing decides how far z lies along v (a conserved total, a free "

@@ -1513,15 +1513,23 @@ def test_short_unroll(case):
 @equation("loose-law", draws(uniform(0.2, 1.5, 1), uniform(-0.5, 0.1, 1)))
 def test_loose_law(c, x):
     r"""
-    \frac{\delta z^{(k)}}{z^{(k)}} = (2k - 1)\,\frac{f_{zz}}{A^2}\;r.
+    \frac{\delta z^{(k)}}{z^{(k)}} = -(2k - 1)\,\frac{f_{zz}}{A^2}\;r.
     """
     c, x = c[0], x[0]
     z = (1 - jnp.sqrt(1 - 4 * c * x)) / (2 * c)
     A, f_zz = 1 - 2 * c * z, 2 * c
 
+    f = lambda z: x + c * z**2
+
+    def loose(r):
+        """The state near z whose residual is r."""
+        return (1 - jnp.sqrt(1 - 4 * c * (x - r))) / (2 * c)
+
+    yield f(loose(0.01)) - loose(0.01), 0.01
+
     def coefficients(r):
-        """z⁽ᵏ⁾/k! by the recursion, at a state whose residual is r (to first order)."""
-        A_there = 1 - 2 * c * (z + r / A)
+        """z⁽ᵏ⁾/k! by the recursion, at that state."""
+        A_there = 1 - 2 * c * loose(r)
         a = [1 / A_there]
         for k in range(2, 5):
             square = sum(a[j] * a[k - 2 - j] for j in range(k - 1))
@@ -1530,7 +1538,7 @@ def test_loose_law(c, x):
 
     a, change = jax.jvp(coefficients, (0.0,), (1.0,))
     for k in range(1, 5):
-        yield change[k - 1] / a[k - 1], (2 * k - 1) * f_zz / A**2
+        yield change[k - 1] / a[k - 1], -(2 * k - 1) * f_zz / A**2
 
 
 # Chapter 12 ---------------------------------------------------------------------------
@@ -1664,6 +1672,9 @@ def test_defect_bound(L_and_t, gap_and_defect):
         left = g * jnp.exp(L * t) + c * (jnp.exp(L * t) - 1) / L
         total = jnp.linalg.norm(g) + t * jnp.linalg.norm(c)
         yield NoLarger(jnp.linalg.norm(left), jnp.exp(L * t) * total)
+        # y' = -L y + e decays: the smallest L that the bound may take is 0.
+        left = g * jnp.exp(-L * t) + c * (1 - jnp.exp(-L * t)) / L
+        yield NoLarger(jnp.linalg.norm(left), total)
     # A rotation, followed by a curve that does not obey; F has the factor L.
     F = lambda y: L * jnp.sin(jnp.stack([y[1], -y[0]]))
     y_of = lambda s: gap + s * e + s**2 * gap[::-1]

@@ -24,6 +24,7 @@ COLORS = {
     "error": "#C22326",
     "truth": "#000000",
 }
+PALE = 0.55  # what a diagram has not reached yet; it can still be read
 
 
 def setup():
@@ -86,8 +87,8 @@ def diagram(boxes, arrows, size, reached=None):
             ha="center",
             va="center",
             fontsize=9.5,
-            alpha=1 if name in shown else 0.25,
-            bbox=frame | {"lw": 1.5, "alpha": None if name in shown else 0.25},
+            alpha=1 if name in shown else PALE,
+            bbox=frame | {"lw": 1.5, "alpha": None if name in shown else PALE},
         )
     fig.draw_without_rendering()
     for start, end, *bent in arrows:
@@ -97,7 +98,7 @@ def diagram(boxes, arrows, size, reached=None):
             "connectionstyle": f"arc3,rad={bent[0] if bent else 0}",
             "patchA": drawn[start].get_bbox_patch(),
             "patchB": drawn[end].get_bbox_patch(),
-            "alpha": 1 if {start, end} <= set(shown) else 0.25,
+            "alpha": 1 if {start, end} <= set(shown) else PALE,
         }
         ax.annotate("", boxes[end][0], boxes[start][0], arrowprops=look)
     return fig
