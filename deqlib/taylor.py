@@ -46,7 +46,8 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
 
     Raises:
         TypeError: as `deqlib.jacobian`, and if order is no integer.
-        ValueError: as `deqlib.jacobian`, and if order is below 1 or v is not like x.
+        ValueError: as `deqlib.jacobian`, and if order is below 1 or above 170 (in float32,
+            34), or v is not like x.
         NotImplementedError: if jet does not know a primitive of the layer, such as a
             loop. Nested `jax.jvp` through `deqlib.fixed_point` gives the same numbers.
 
@@ -56,6 +57,9 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
     [12.  4.]
     """
     order = _validate.count("order", order)
+    if math.factorial(order) > float(jnp.finfo(z.dtype).max):
+        expected = f"at most what has a finite factorial in {z.dtype}"
+        _validate.refuse(ValueError, "order", expected, order)
 
     def next_order(k, rows):
         b = along(f, x, v, jnp.vstack([z, rows]))[k + 1]

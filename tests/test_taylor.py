@@ -310,6 +310,7 @@ def failing(kind):
         "solve": (solve, x, x, ones, 2),
         "order": (plain, x, 2 * x, ones, 0),
         "kind": (plain, x, 2 * x, ones, 1.5),
+        "largest": (plain, x, 2 * x, ones, 35 if x.dtype == "float32" else 171),
         "direction": (plain, x, 2 * x, jnp.ones(3), 2),
         "state": (plain, x, {"z": x}, ones, 2),
     }[kind]
@@ -322,6 +323,7 @@ def failing(kind):
         ("rule", NotImplementedError, "nested jax.jvp.*got custom_jvp_call"),
         ("solve", NotImplementedError, "got custom_linear_solve"),
         ("order", ValueError, "order: expected at least 1, got 0"),
+        ("largest", ValueError, "order: expected at most.*finite factorial"),
         ("kind", TypeError, "order: expected an integer, got 1.5"),
         ("direction", ValueError, r"v: expected the shape of x, \(2,\), got \(3,\)"),
         ("state", TypeError, "z: expected"),
