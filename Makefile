@@ -111,17 +111,14 @@ test-of-one: $(READY)
 	  $(PYTEST) $(NBVAL) $$page.ipynb; \
 	done
 
-# The same tests and notebooks in float32; pages have no precision. The compiler need
-# not optimise: no time is looked at here.
+# The same tests and notebooks in float32; pages have no precision.
 NO_PAGES := $(patsubst %,--ignore tests/test_%.py,ask browser course execute house jupyter live pdf plain \
   site slides workflows) --deselect tests/test_package.py::test_the_types_are_those_of_the_functions
 test32: export JAX_ENABLE_X64 := 0
-test32: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 --dist worksteal -m "not alone" tests $(NO_PAGES); \
 	$(PYTEST) -m alone tests $(NO_PAGES); \
-	export XLA_FLAGS="$$($(BIN)/python book/_ext/quickly.py)"; \
 	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
 	$(call SINCE,test32)
 

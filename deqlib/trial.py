@@ -8,6 +8,7 @@ its derivative along v. Then, as h falls::
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -98,18 +99,19 @@ def trial(function, x, order=3, *, lines=2, seed=0):
     _validate.floats("x", x)
     order = _validate.count("order", order)
     lines = _validate.count("lines", lines)
+    compiled: Callable = jax.jit
     try:
         value = jax.jit(function)(x)
-        function = jax.jit(function)
     except jax.errors.JAXTypeError:  # it looks at its values
-        value = function(x)
+        value, compiled = function(x), lambda function: function
     _validate.floats("function(x)", value)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
         _validate.refuse(ValueError, "function(x)", "finite numbers", value)
     rng = np.random.default_rng(seed)
-    along = [weighed(function, value, rng) for _ in range(lines)]
-    directions = [[direction(x, rng) for _ in along] for _ in range(order)]
-    orders = judge(along, directions, x)
+    weights = [jax.tree.map(partial(random, rng), value) for _ in range(lines)]
+    directions = [[direction(x, rng) for _ in weights] for _ in range(order)]
+    G = compiled(weighed(compiled(function)))
+    orders = judge(G, x, weights, directions, compiled)
     verdicts = [{f.verdict for f in found.values()} for found in orders]
     right = all(
         {"right"} <= v <= {"right", "missing", "open"} for v in verdicts
@@ -117,10 +119,9 @@ def trial(function, x, order=3, *, lines=2, seed=0):
     return Trial(right, orders)
 
 
-def weighed(function, value, rng):
-    """u · function(x), with random weights u."""
-    u = jax.tree.map(partial(random, rng), value)
-    return lambda x: product(u, function(x))
+def weighed(function):
+    """G(x, u) = u · function(x): a number, with random weights u."""
+    return lambda x, u: product(u, function(x))
 
 
 def direction(x, rng):
@@ -137,32 +138,37 @@ def product(u, v):
     return sum(jnp.vdot(a, b) for a, b in pairs)
 
 
-def forward(G, v):
-    return lambda x: jax.jvp(G, (x,), (v,))[1]
+def forward(G):
+    """The derivative of G(x, …) along v, as a function of (x, …, v)."""
+    return lambda x, *given: jax.jvp(
+        lambda x: G(x, *given[:-1]), (x,), given[-1:]
+    )[1]
 
 
-def reverse(G, v):
-    return lambda x: product(jax.grad(G)(x), v)
+def reverse(G):
+    """The same, by reverse mode."""
+    return lambda x, *given: product(jax.grad(G)(x, *given[:-1]), given[-1])
 
 
-def judge(along, directions, x):
+def judge(G, x, weights, directions, compiled=jax.jit):
     """For each order a `Finding` by mode: the worst of those along each line."""
     first = {"forward": forward, "reverse": reverse}
-    below = dict.fromkeys(first, (along, Finding("right")))
+    below = dict.fromkeys(first, (G, Finding("right")))
     orders: list[dict[str, Finding]] = []
-    for vs in directions:
+    for order in range(1, len(directions) + 1):
+        lines = list(zip(weights, *directions[:order], strict=True))
         here = {}
         for mode in MODES if orders else first:
             outer, _, inner = mode.partition(" over ")
-            Gs, found = below.get(mode) or below[inner]
-            derivatives = list(map(first[outer], Gs, vs))
+            G, found = below.get(mode) or below[inner]
+            G_v = compiled(first[outer](G))
             if found.verdict != "right":
                 found = Finding("open")
             else:
                 found = max(
-                    map(partial(examine, x), Gs, derivatives, vs), key=rank
+                    (examine(x, G, G_v, *line) for line in lines), key=rank
                 )
-            here[mode] = derivatives, found
+            here[mode] = G_v, found
         orders.append({mode: found for mode, (_, found) in here.items()})
         below = here
     return orders
@@ -172,10 +178,14 @@ def rank(finding):
     return SEVERITY.index(finding.verdict)
 
 
-def examine(x, G, G_v, v):
-    """A `Finding` on G_v as the derivative of G along v, eq. (trial-remainder)."""
+def examine(x, G, G_v, *given):
+    """A `Finding` on G_v as the derivative of G along v, eq. (trial-remainder).
+
+    v is the last that is given to G_v; what comes before it, G is given, too.
+    """
+    *fixed, v = given
     try:
-        slope = G_v(x)
+        slope = G_v(x, *given)
     except Exception as why:
         return Finding("missing", said=str(why).partition("\n")[0])
     if not np.isfinite(slope):
@@ -183,8 +193,9 @@ def examine(x, G, G_v, v):
     eps = float(jnp.finfo(slope.dtype).eps)
     tol = 4 * eps**0.5
     h = np.geomspace(0.25, eps ** (1 / 3) / 4, 9)
-    at = lambda h: float(G(jax.tree.map(lambda x, v: x + h * v, x, v)))
-    ends = np.array([(at(step), at(-step)) for step in h])
+    moved = lambda h: jax.tree.map(lambda x, v: x + h * v, x, v)
+    at = lambda h: float(G(moved(h), *fixed))
+    ends = np.array([(at(step), at(-step)) for step in h.tolist()])
     kept = np.isfinite(ends).all(1)
     if kept.sum() < 2:
         return Finding("rough", said="there are no values near x")

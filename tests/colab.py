@@ -27,7 +27,6 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "_build" / "notebooks"
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-import quickly
 from address import address
 
 BELIEVE = """
@@ -164,8 +163,6 @@ def main(part=""):
             "GIT_CONFIG_KEY_0": f"url.file://{home}/repository.insteadOf",
             "GIT_CONFIG_VALUE_0": address(),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "XLA_FLAGS": quickly.XLA_FLAGS,
         }
         uninstall = [sys.executable, "-m", "pip", "uninstall", "-qqy"]
         subprocess.run([*uninstall, "deqlib"], check=True)

@@ -6,11 +6,7 @@ These tests mostly wait for the compiler, so it optimises little here.
 import json
 import os
 
-import quickly
-
 os.environ.setdefault("JAX_ENABLE_X64", "1")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", quickly.XLA_FLAGS)
 
 import jax
 import ledger
@@ -19,7 +15,9 @@ import programs
 import pytest
 
 from deqlib.check import relative_error, rounding
+from deqlib.notebook.page import compile_quickly
 
+compile_quickly()
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

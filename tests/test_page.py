@@ -1,7 +1,10 @@
 """What chapters use to draw graphs, to time calls and to count solves."""
 
 import time
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import pytest
 
@@ -63,6 +66,22 @@ def test_a_call_is_timed_until_its_result_is_ready_and_the_first_is_not():
     assert 0.05 <= best < 0.2 and not list(waits)
     waits = iter([0.01, 0.05])
     assert seconds(lambda: Later(next(waits)), repeats=1) >= 0.05
+
+
+@pytest.mark.alone
+def test_times_are_those_of_programs_compiled_as_usual():
+    """Here and in the chapters all others are compiled quickly."""
+
+    @partial(jax.jit, static_argnums=(0, 2))
+    def steps(g, x, count):
+        return jax.lax.fori_loop(0, count, lambda _, x: g(x), x)
+
+    g = lambda x: jnp.tanh(1.1 * x + jnp.exp(-(x**2)))
+    at = g, jnp.linspace(0.0, 1.0, 2000), 200
+    quick = lambda *at: steps(*at)  # not from jit: timed as it is
+    turns = [(seconds(steps, *at), seconds(quick, *at)) for _ in range(3)]
+    usual, little = map(min, zip(*turns, strict=True))
+    assert usual < 0.7 * little
 
 
 def test_solves_are_counted_as_they_run():

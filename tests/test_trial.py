@@ -248,15 +248,18 @@ def test_each_line_is_walked():
 
 def test_the_worst_line_counts():
     """Right along one of two lines."""
-    along = [lambda x: x**2, lambda x: x**2 + stop(x)]
-    found = deqlib.trial.judge(along, [[jnp.array(1.0)] * 2], jnp.array(1.0))
+    G = lambda x, u: x**2 + u * stop(x)
+    one = jnp.array(1.0)
+    for weights, verdict in (([0.0, 0.0], "right"), ([0.0, 1.0], "wrong")):
+        found = deqlib.trial.judge(G, one, weights, [[one, one]])
+        assert {f.verdict for f in found[0].values()} == {verdict}
     assert {f.verdict for f in found[0].values()} == {"wrong"}
 
 
 def test_values_at_one_step_alone_are_not_enough():
     near = float(jnp.finfo(X.dtype).eps) ** (1 / 3) / 4
     G = lambda x: jnp.where(jnp.abs(x) < 1.5 * near, x, jnp.nan)
-    found = examine(jnp.array(0.0), G, lambda x: jnp.ones(()), jnp.array(1.0))
+    found = examine(jnp.array(0.0), G, lambda x, v: v, jnp.array(1.0))
     assert found.verdict == "rough"
 
 
@@ -270,7 +273,7 @@ def test_values_at_two_steps_are_enough():
     reach = (steps()[-2] + steps()[-3]) / 2
     G = lambda x: jnp.where(jnp.abs(x) < reach, x, jnp.nan)
     at = lambda slope: examine(
-        jnp.array(0.0), G, lambda x: jnp.array(slope), jnp.array(1.0)
+        jnp.array(0.0), G, lambda x, v: slope * v, jnp.array(1.0)
     )
     assert at(1.0).verdict == "right" and at(1.1).verdict == "wrong"
 
@@ -281,7 +284,7 @@ def test_a_mistake_that_the_next_term_hides_is_seen():
     found = examine(
         jnp.array(0.0),
         lambda x: x + x**3,
-        lambda x: jnp.array(1 + h**2),
+        lambda x, v: (1 + h**2) * v,
         jnp.array(1.0),
     )
     assert found.verdict == "wrong"
@@ -293,7 +296,14 @@ def test_a_slope_of_zero_that_is_none_is_wholly_off(scale):
     found = examine(
         jnp.array(0.0),
         lambda x: scale * x,
-        lambda x: jnp.zeros(()),
+        lambda x, v: 0 * v,
         jnp.array(1.0),
     )
     assert found.verdict == "wrong" and abs(found.error - 1) < 0.01
+
+
+def test_float32_where_float64_is_on():
+    """Steps keep the dtype of x."""
+    found = lambda x: trial(lambda x: jnp.sin(x) * x, x, 3).orders[2]
+    errors = [f.error for f in found(X.astype(jnp.float32)).values()]
+    assert all(1e-7 < error < 1e-3 for error in errors)

@@ -8,7 +8,6 @@ and ends the run. What the cache holds already is not executed again.
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
-import quickly
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
@@ -68,7 +66,6 @@ def execute(path):
     since = time.monotonic()
     client.execute(
         stderr=subprocess.DEVNULL,  # what cells write there is kept
-        env=os.environ | compiler(notebook),
     )
     cost = {"execution_seconds": time.monotonic() - since}
     cost |= json.loads(last.outputs[0].text)
@@ -78,15 +75,6 @@ def execute(path):
     for count, cell in enumerate(code, 1):
         cell.execution_count = count
     return notebook, cost
-
-
-def compiler(notebook):
-    """Where a page prints how long something takes, programs are compiled as usual."""
-    times = any(re.search(r"\bseconds\(", c.source) for c in notebook.cells)
-    if times:
-        return {}
-    few = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-    return {"XLA_FLAGS": quickly.XLA_FLAGS, few: "1"}
 
 
 def seconds(cell):
@@ -119,7 +107,13 @@ def main(part=""):
         if cost:
             show(path, cost)
     left = [path for path, cost in costs.items() if not cost]
-    left.sort(key=lambda path: -path.stat().st_size)  # no long one comes last
+    # No long one comes last. The longest of all is short: a table, in an appendix.
+    left.sort(
+        key=lambda path: (
+            path.parent.name != "appendices",
+            -path.stat().st_size,
+        )
+    )
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         running = {pool.submit(execute, path): path for path in left}
         for future in as_completed(running):

@@ -13,6 +13,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 FRAMES = 400
@@ -169,7 +170,8 @@ class LiveFigure:
             axes.set_position(box)
         file = io.StringIO()
         with plt.rc_context({"svg.hashsalt": self.draw.__name__}):
-            figure.savefig(file, format="svg", metadata={"Date": None})
+            # Not savefig: it draws twice where a layout was asked for.
+            FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
         plt.close(figure)
         return inline(file.getvalue(), self.draw.__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.colors import to_rgb
 
 from deqlib import linear
@@ -27,8 +28,39 @@ COLORS = {
 PALE = 0.55  # what a diagram has not reached yet; it can still be read
 
 
+# XLA's options for a program that is compiled as usual, where others are not.
+USUAL: dict[str, int | bool] = {}
+
+
+def compile_quickly():
+    """From here on XLA compiles in half the time and optimises little, on a CPU.
+
+    Cells and tests mostly wait for the compiler. `seconds` times programs compiled as
+    usual. A long computation is better without:
+    `jax.config.update("jax_disable_most_optimizations", False)`.
+    """
+    usual = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+    }
+    flags = os.environ.get("XLA_FLAGS", "")
+    # From 0.11 on jaxlib ends the process at a flag that it no longer knows.
+    if jax.__version_info__ < (0, 11):
+        usual["xla_cpu_use_fusion_emitters"] = True
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=0"
+    on_cpu = jax.default_backend() == "cpu"  # starts it: the flags are read
+    os.environ["XLA_FLAGS"] = flags
+    if on_cpu:
+        jax.config.update("jax_disable_most_optimizations", True)
+        USUAL.update(usual)
+
+
 def setup():
-    """Float64 unless JAX_ENABLE_X64 says otherwise, exact products, the book's style."""
+    """Float64 unless JAX_ENABLE_X64 says otherwise, exact products, the book's style.
+
+    Programs are compiled quickly, see `compile_quickly`.
+    """
+    compile_quickly()
     if "JAX_ENABLE_X64" not in os.environ:
         jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
@@ -105,7 +137,19 @@ def diagram(boxes, arrows, size, reached=None):
 
 
 def seconds(function, *arguments, repeats=20):
-    """The best time of a call, compilation apart. Compare times of one run only."""
+    """The best time of a call, compilation apart. Compare times of one run only.
+
+    A function from `jax.jit` is compiled as usual, whatever `setup` asked for.
+    """
+    if USUAL and hasattr(function, "lower"):
+        fixed = [
+            i
+            for i, argument in enumerate(arguments)
+            if not isinstance(argument, jax.Array | np.ndarray)
+        ]
+        function = jax.jit(
+            function, static_argnums=fixed, compiler_options=USUAL
+        )
     call = lambda: jax.block_until_ready(function(*arguments))
     call()
     return min(timeit.repeat(call, repeat=repeats, number=1))
