@@ -43,13 +43,16 @@ def compile_quickly():
         "xla_backend_optimization_level": 3,
         "xla_llvm_disable_expensive_passes": False,
     }
-    flags = os.environ.get("XLA_FLAGS", "")
-    # From 0.11 on jaxlib ends the process at a flag that it no longer knows.
-    if jax.__version_info__ < (0, 11):
+    before = os.environ.get("XLA_FLAGS")
+    # Older ones do not use them. Newer ones end the process at an unknown flag.
+    if (0, 8) <= jax.__version_info__ < (0, 11):
         usual["xla_cpu_use_fusion_emitters"] = True
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=0"
+        flags = f"{before or ''} --xla_cpu_use_fusion_emitters=0"
+        os.environ["XLA_FLAGS"] = flags
     on_cpu = jax.default_backend() == "cpu"  # starts it: the flags are read
-    os.environ["XLA_FLAGS"] = flags
+    os.environ.pop("XLA_FLAGS", None)
+    if before is not None:
+        os.environ["XLA_FLAGS"] = before
     if on_cpu:
         jax.config.update("jax_disable_most_optimizations", True)
         USUAL.update(usual)
