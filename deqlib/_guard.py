@@ -43,11 +43,28 @@ def lenient(v, b, valid):
     return jnp.where(none, jnp.zeros_like(v), v) + failed(valid | none, v)
 
 
+@jax.custom_jvp
 def nothing(*trees):
+    """0, which depends on every float in the trees: so do its derivatives, all 0."""
+    # No array is read for it, but in a shard_map a number has its axes from them.
+    return added_up(trees) if shards(trees) else jnp.zeros(())
+
+
+def _nothing_rule(trees, changes):
+    still = jax.custom_derivatives.SymbolicZero
+    moving = [c for c in jax.tree.leaves(changes) if not isinstance(c, still)]
+    zero = nothing(*trees)
+    return zero, varied(added_up(moving), zero)
+
+
+nothing.defjvp(_nothing_rule, symbolic_zeros=True)
+
+
+def added_up(trees):
     """0, made of every float in the trees."""
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(trees)]
     floats = [a for a in leaves if jnp.issubdtype(a.dtype, jnp.floating)]
-    return sum((jnp.sum(0 * a) for a in floats), jnp.zeros(()))
+    return sum((jnp.sum(0 * a) for a in floats), jnp.zeros(())).astype(float)
 
 
 def finite(*trees):
