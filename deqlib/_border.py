@@ -68,9 +68,9 @@ def layer(f, x, z, linear_solver, unravel, name="f(x, z)", z_name="z"):
     return Layer([*map(own, closed.consts)], (), inverse, closed.jaxpr), z
 
 
-def at_point(f, x, z):
+def at_point(f, x, z, solves=1):
     """f with A factored at (x, z), once for all solves, if its solver does that."""
-    if not f.inverse.factors_at(z.size):
+    if not f.inverse.factors_at(z.size, solves):
         return f
     identity = varied(jnp.eye(z.size, dtype=z.dtype), z)
     try:
@@ -168,7 +168,8 @@ def enter(given, flat):
     valid = finite(z)
     z = jnp.where(valid, z, jnp.zeros_like(z))
     f, z = layer(of, p, z, solver, unravel, name)
-    f = given["f"] = at_point(f, p, z)
+    solves = min(x.size, z.size) if "x" in flat else 1
+    f = given["f"] = at_point(f, p, z, solves)
     valid &= f.inverse.regular
     if "loss" in given:
         given["loss"] = total(given["loss"], x, z, unravel)

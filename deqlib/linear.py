@@ -17,6 +17,7 @@ from deqlib._guard import guard, lenient, varied
 from deqlib.solvers import length, picard
 
 DIRECT_UP_TO = 128
+MANY_UP_TO = 1024
 DENSE_UP_TO = 4096
 
 
@@ -135,6 +136,9 @@ def automatic(matvec, b):
     measured against b. If that is not small, A is built and factored as in `direct`;
     above 4096 states, where the matrix would fill the memory, `gmres` solves instead.
 
+    Functions that return a matrix solve for many b. For one b to every eight states or
+    more they build A first, up to 1024 states.
+
     >>> print(automatic(lambda v: 2 * v, jnp.array([1.0, 3.0])))
     [0.5 1.5]
     """
@@ -148,8 +152,10 @@ def automatic(matvec, b):
     def again(carry):
         return ~carry[1]
 
+    # XLA would take what does not depend on the carry out of the loop: the matrix.
     def once(carry):
-        return rest(matvec, b), carry[1] | True
+        one, _ = lax.optimization_barrier((jnp.ones_like(b[0]), carry[1]))
+        return rest(lambda v: matvec(one * v), b), carry[1] | True
 
     tol = _validate.tolerance(None, b.dtype)
     good = length(matvec(v) - b) <= tol * length(b)
@@ -207,10 +213,11 @@ class Inverse:
     def T(self):
         return replace(self, transposed=not self.transposed)
 
-    def factors_at(self, m):
+    def factors_at(self, m, solves=1):
         """Whether A is factored, and has not been, where it has m rows."""
-        small = self.solver is automatic and m <= DIRECT_UP_TO
-        return self.factors is None and (self.solver is direct or small)
+        pays = m <= DIRECT_UP_TO or (m <= MANY_UP_TO and 8 * solves >= m)
+        wanted = self.solver is direct or (self.solver is automatic and pays)
+        return self.factors is None and wanted
 
     def at(self, A):
         return replace(self, factors=factored(lax.stop_gradient(A)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deqlib import Solution, anderson, broyden, linear
+from deqlib import Solution, anderson, broyden, jacobian, linear
 
 SOLVERS = {
     "direct": linear.direct,
@@ -99,6 +99,39 @@ def test_up_to_the_direct_size_a_matrix_is_built():
     assert not factors(linear.automatic, at + 1)
     assert factors(linear.direct, 3) and factors(linear.direct, at + 1)
     assert not factors(linear.gmres, 3)
+
+
+def test_for_many_right_hand_sides_a_matrix_is_built():
+    """Up to 1024 states, from one for every eight states on."""
+    factors = linear.Inverse(None, linear.automatic).factors_at
+    assert factors(160, 20) and not factors(160, 19)
+    assert factors(1024, 128) and not factors(1025, 1025)
+    assert not linear.Inverse(None, linear.gmres).factors_at(160, 160)
+    made = []
+    for n in (19, 20, 200):
+        W = 0.1 * jnp.eye(160, n)
+        f = lambda x, z, W=W: 0.2 * jnp.roll(z, 1) + W @ x
+        program = jax.jit(lambda x, z, f=f: jacobian(f, x, z))
+        lines = program.lower(jnp.ones(n), jnp.ones(160)).compile().as_text()
+        made.append("getrf" in lines.partition("ENTRY")[2])
+    assert made == [False, True, True]
+
+
+def test_a_matrix_that_is_not_needed_is_not_built_under_vmap(close):
+    """The same A for all: XLA would take it out of the loop, and build it always."""
+    m = linear.DIRECT_UP_TO + 1
+    B = jnp.linspace(1.0, 2.0, 3 * m).reshape(3, m)
+
+    def solve(a, B):
+        matvec = lambda v: v - a * jnp.roll(v, 1)
+        return jax.vmap(lambda b: linear.automatic(matvec, b))(B)
+
+    compiled = jax.jit(solve).lower(0.2, B).compile()
+    before, _, entry = compiled.as_text().partition("ENTRY")
+    assert "getrf" in before and "getrf" not in entry
+    for a in (0.2, 3.0):
+        v = jax.jit(solve)(a, B)
+        close(v - a * jnp.roll(v, 1, 1), B)
 
 
 @pytest.mark.parametrize("d, good", [(1e-4, True), (1.9e-4, True), (2.2e-4, 0)])
