@@ -84,6 +84,13 @@ def test_times_are_those_of_programs_compiled_as_usual():
     assert usual < 0.7 * little
 
 
+def test_what_is_timed_may_take_trees_and_numbers():
+    layer = jax.jit(lambda w, x: w["W"] @ x + w["b"])
+    w = {"W": jnp.ones((2, 2)), "b": 0.5}
+    assert seconds(layer, w, jnp.ones(2), repeats=1) > 0
+    assert seconds(jax.jit(lambda x, c: c * x), jnp.ones(2), 2.0, repeats=1) > 0
+
+
 def test_solves_are_counted_as_they_run():
     f, x, z = models.random_layer(0, 5, 4)
     one = lambda how: jvp(f, x, z, x, linear_solver=how)

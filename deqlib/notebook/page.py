@@ -145,10 +145,11 @@ def seconds(function, *arguments, repeats=20):
     A function from `jax.jit` is compiled as usual, whatever `setup` asked for.
     """
     if USUAL and hasattr(function, "lower"):
+        moves = lambda leaf: isinstance(leaf, jax.Array | np.ndarray | float)
         fixed = [
             i
             for i, argument in enumerate(arguments)
-            if not isinstance(argument, jax.Array | np.ndarray)
+            if not all(map(moves, jax.tree.leaves(argument)))
         ]
         function = jax.jit(
             function, static_argnums=fixed, compiler_options=USUAL
