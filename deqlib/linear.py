@@ -14,7 +14,7 @@ from jax import lax
 
 from deqlib import _validate
 from deqlib._guard import guard, lenient, varied
-from deqlib.solvers import length, picard
+from deqlib.solvers import largest, length, picard
 
 DIRECT_UP_TO = 128
 MANY_UP_TO = 1024
@@ -165,12 +165,13 @@ def automatic(matvec, b):
 def _series(matvec, b):
     """b + J b + J² b + …, while the terms shrink fast enough to vanish in m of them."""
     eps = jnp.finfo(b.dtype).eps
-    top = lambda v: jnp.max(jnp.abs(v))
+    size = largest(b)[0]
 
     def unfinished(carry):
         _, term, k = carry
-        late = 10 * top(b) * eps ** (k / b.size)
-        return (top(term) > eps * top(b)) & (top(term) <= late)
+        left = largest(term)[0]
+        late = 10 * size * eps ** (k / b.size)
+        return (left > eps * size) & (left <= late)
 
     def add(carry):
         v, term, k = carry
@@ -279,7 +280,7 @@ def _unit(b):
 
 def _credible(matvec, v, b, tol):
     """v, if its residual is small against v and against b; else NaN."""
-    of_v, of_b, residual = (jnp.max(jnp.abs(a)) for a in (v, b, matvec(v) - b))
+    of_v, of_b, residual = largest(v, b, matvec(v) - b)
     return guard(
         v, (residual <= 2 * tol * of_v) & (residual <= tol**0.5 * of_b)
     )

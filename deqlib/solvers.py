@@ -38,7 +38,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     counts as a rounding of what it was at first.) Then small components have their
     turn, to three quarters of the digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of
     them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a step of z
-    as small as that suffices.
+    as small as that suffices. What only then matters is only then computed.
 
     Where z moved by much more than r did, A is nearly singular, and r says little about
     z: an equilibrium that has just ceased to exist would be found. There r has to fall
@@ -52,19 +52,25 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     max_steps = _validate.count("max_steps", max_steps)
     scale = _validate.scale(scale, z0)
 
-    def measure(z, z_before, r_before):
-        gz = g(z)
-        r = gz - z
-        by_component = ratio(r, gz) if scale is None else r / scale
-        of_all = gz, r, by_component, z, z - z_before, r - r_before
-        return r, jnp.max(jnp.abs(jnp.stack(of_all)), 1)
-
-    def relative(sizes, shortest):
-        of_g, of_r, worst, *_ = sizes
+    def relative(z, r, shortest):
+        gz = z + r
+        of_r, of_g = largest(r if scale is None else r / scale, gz)
         size = jnp.maximum(of_g, shortest)
-        residual = ratio(of_r, size) if scale is None else worst
+        residual = ratio(of_r, size) if scale is None else of_r
         # A state whose length overflows would make any residual look like zero.
         return jnp.where(size < jnp.inf, residual, jnp.inf), size
+
+    def sure(z, r, z_before, r_before, residual, before, size):
+        part = lambda z, r: ratio(r, z + r) if scale is None else r / scale
+        worst, worst_before, top, moved, changed = largest(
+            part(z, r), part(z_before, r_before), z, z - z_before, r - r_before
+        )
+        changed = jnp.maximum(changed - 4 * eps * top, 0)
+        gain = jnp.minimum(ratio(moved, changed), 1 / eps)
+        doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
+        lowest = (residual <= 4 * eps) & (residual >= before)
+        alike = (worst <= tol**0.75) | (worst >= worst_before)
+        return (~doubt | lowest) & alike
 
     def unfinished(carry):
         residual, done, k = carry[2], carry[-2], carry[-1]
@@ -72,36 +78,33 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
 
     @jax.jit
     def run(z0):
-        r, sizes = measure(z0, z0, z0)
-        shortest = eps * jnp.maximum(sizes[0], sizes[3])
+        g0 = g(z0)
+        r = g0 - z0
+        shortest = eps * jnp.max(largest(g0, z0))
 
         def advance(carry):
-            z_before, r_before, before, worst_before, *rest = carry
-            residuals, memory, _, k = rest
+            z_before, r_before, before, residuals, memory, _, k = carry
             z, memory = step(z_before, r_before, memory, k)
-            r, sizes = measure(z, z_before, r_before)
-            residual, size = relative(sizes, shortest)
-            _, _, worst, top, moved, changed = sizes
-            changed = jnp.maximum(changed - 4 * eps * top, 0)
-            gain = jnp.minimum(ratio(moved, changed), 1 / eps)
-            doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
-            lowest = (residual <= 4 * eps) & (residual >= before)
-            done = (residual <= tol) & (~doubt | lowest)
-            done &= (worst <= tol**0.75) | (worst >= worst_before)
+            r = g(z) - z
+            residual, size = relative(z, r, shortest)
+            steps = z, r, z_before, r_before, residual, before, size
+            near = residual <= tol
+            done = lax.cond(near, sure, lambda *_: near, *steps)
             if by_step:
-                done |= (moved <= tol * size) & (residual < jnp.inf)
+                small = largest(z - z_before)[0] <= tol * size
+                done |= small & (residual < jnp.inf)
             if history:
                 residuals = residuals.at[k + 1].set(residual)
-            return z, r, residual, worst, residuals, memory, done, k + 1
+            return z, r, residual, residuals, memory, done, k + 1
 
-        residual, worst = relative(sizes, shortest)[0], sizes[2]
+        residual, _ = relative(z0, r, shortest)
         residuals = varied(jnp.zeros(1, z0.dtype), r)
         if history:
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
         memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
-        carry = (z0, r, residual, worst, residuals, memory, residual == 0, 0)
-        z, _, residual, _, residuals, _, converged, k = lax.while_loop(
+        carry = (z0, r, residual, residuals, memory, residual == 0, 0)
+        z, _, residual, residuals, _, converged, k = lax.while_loop(
             unfinished, advance, carry
         )
         residual = residuals if history else residual
@@ -112,11 +115,20 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     return run(z0)
 
 
+def largest(*vectors):
+    """The largest size of an entry of each vector, or NaN where it has one."""
+    sizes = jnp.abs(jnp.stack(vectors))
+    # Read as integers they have the same order, with NaN at its end; and the largest of
+    # many integers is found several times faster.
+    integers = lax.bitcast_convert_type(sizes, f"int{8 * sizes.dtype.itemsize}")
+    return lax.bitcast_convert_type(jnp.max(integers, 1), sizes.dtype)
+
+
 def length(v):
     """‖v‖, without overflow or underflow of the squares."""
-    largest = jnp.max(jnp.abs(v))
-    largest = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
-    return (largest * jnp.linalg.norm(v / largest)).astype(v.dtype)
+    (unit,) = largest(v)
+    unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1)
+    return (unit * jnp.linalg.norm(v / unit)).astype(v.dtype)
 
 
 def ratio(a, b):
@@ -212,22 +224,23 @@ def broyden(
     memory = _validate.count("memory", memory)
 
     def start(z, r):
-        none = jnp.zeros((memory, z.size), z.dtype)
-        return none, none, z, r
+        no_pairs = jnp.zeros((2, memory, z.size), z.dtype)
+        return no_pairs, jnp.zeros_like(z), r
 
     def step(z, r, past, k):
-        U, V, z_before, r_before = past
-        slot = k % memory
+        UV, p, r_before = past
+        slot, y = k % memory, r - r_before
+        known = (jnp.arange(memory) < slot)[None, :]
+        # Two products at a time: H y = −y + Uᵀ V y and v = Hᵀ p = −p + Vᵀ U p.
+        Up, Vy = jnp.where(known, jnp.matvec(UV, jnp.stack([p, y])), 0)
+        Hy, v = jnp.vecmat(jnp.stack([Vy, Up]), UV) - jnp.stack([y, p])
         # Of all H with H y = p, take the one that changes H⁻¹ least.
-        p, y = z - z_before, r - r_before
-        known = jnp.arange(memory) < slot
-        v = -p + jnp.where(known, U @ p, 0) @ V
-        Hy = -y + jnp.where(known, V @ y, 0) @ U
-        vy = v @ y
+        vy, vr = jnp.stack([y, r]) @ v
         u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
-        # The last step was p = −H r_before, so that −H r = p − H y, by the old H.
-        s = jnp.where(slot == 0, r, p - Hy) - u * (v @ r)
-        return z + s, (U.at[slot].set(u), V.at[slot].set(v), z, r)
+        # The last step was p = −H r_before: by the old H, −H r = p − H y.
+        s = jnp.where(slot == 0, r, p - Hy) - u * vr
+        UV = lax.dynamic_update_index_in_dim(UV, jnp.stack([u, v]), slot, 1)
+        return z + s, (UV, s, r)
 
     return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 

@@ -1,5 +1,6 @@
 """Solvers of z = g(z): they find it, count honestly, and fail loudly."""
 
+import re
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ import second
 
 from deqlib import anderson, broyden, models, newton, picard
 from deqlib.check import relative_error
-from deqlib.solvers import length, ratio
+from deqlib.solvers import largest, length, ratio
 
 SOLVERS = [picard, anderson, broyden, newton]
 every_solver = pytest.mark.parametrize(
@@ -351,6 +352,37 @@ def test_a_scale_says_what_is_small(solver):
     r = g(found.z) - found.z
     np.testing.assert_allclose(found.residual, np.abs(r / scale).max(), 1e-5)
     assert found.converged and 0 < found.residual <= 1e-2
+
+
+def test_broydens_pairs_stay_where_they_are():
+    """Stored in place: a copy at every step would cost as much as the products."""
+    g = lambda z: jnp.cos(z) / 2
+    program = jax.jit(lambda z: broyden(g, z, memory=7)).lower(jnp.zeros(160))
+    lines = program.compile().as_text().splitlines()
+    pairs = [line for line in lines if re.search(r"= f\d+\[.*7,160\]", line)]
+    assert any("dynamic-update-slice" in line for line in pairs)
+    assert not any(" copy(" in line for line in pairs)
+
+
+def test_only_a_small_residual_is_looked_at_closely():
+    """One division a component, for |rᵢ / gᵢ|, and only once ‖r‖ is small."""
+    g = lambda z: 0.5 * jnp.cos(z)
+    lines = str(jax.make_jaxpr(lambda z: picard(g, z))(jnp.zeros(160)))
+    before, closely = lines.split(" cond[")
+    assert not re.search(r"f\d+\[160\] = div", before)
+    assert len(re.findall(r"f\d+\[160\] = div", closely)) == 2
+
+
+def test_the_largest_of_any_size():
+    for dtype in (jnp.float16, jnp.bfloat16, jnp.float32, float):
+        of = lambda *v, dtype=dtype: largest(jnp.array(v, dtype))[0]
+        assert of(0.0, -0.0) == 0
+        assert of(1.0, -2.0, 1.5) == 2 and of(-1e-5).dtype == of(1.0).dtype
+        assert of(1.0, -jnp.inf) == jnp.inf
+        assert jnp.isnan(of(jnp.inf, jnp.nan, 1.0))
+        assert jnp.isnan(of(-jnp.nan, -jnp.inf))
+    both = largest(jnp.array([1.0, -3.0]), jnp.array([0.5, 0.25]))
+    np.testing.assert_array_equal(both, [3.0, 0.5])
 
 
 def test_lengths_and_ratios_of_any_size():
