@@ -3,11 +3,20 @@
 import re
 
 import pdf
+import pytest
 from bs4 import BeautifulSoup
 
 
-def test_the_whole_book_is_in_one_page():
-    book = BeautifulSoup(pdf.whole(), "html.parser")
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    target = tmp_path_factory.mktemp("pdf") / "book.pdf"
+    pdf.main(target)
+    return target
+
+
+def test_the_whole_book_is_in_one_page(printed):
+    page = pdf.HTML.parent / "book.html"
+    book = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     listed = [p for _, part in pdf.table_of_contents() for p in part]
     for page in listed:
         article = book.find("article", id=pdf.prefix(page))
@@ -25,8 +34,7 @@ def test_the_whole_book_is_in_one_page():
             assert (pdf.HTML.parent / link).exists(), link
 
 
-def test_it_prints(tmp_path):
-    pdf.main(tmp_path / "book.pdf")
-    printed = (tmp_path / "book.pdf").read_bytes()
-    assert printed.startswith(b"%PDF") and b"/Outlines" in printed
-    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 40
+def test_it_prints(printed):
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF") and b"/Outlines" in content
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) > 40
