@@ -165,11 +165,11 @@ def automatic(matvec, b):
 def _series(matvec, b):
     """b + J b + J² b + …, while the terms shrink fast enough to vanish in m of them."""
     eps = jnp.finfo(b.dtype).eps
-    size = largest(b)[0]
+    size = largest(b)
 
     def unfinished(carry):
         _, term, k = carry
-        left = largest(term)[0]
+        left = largest(term)
         late = 10 * size * eps ** (k / b.size)
         return (left > eps * size) & (left <= late)
 
@@ -238,13 +238,18 @@ class Inverse:
 
 
 class Factored(NamedTuple):
-    """A⁻¹, (m, m), and whether A is regular."""
+    """A⁻¹ = diag(columns) inverse diag(rows), (m, m), and whether A is regular."""
 
     inverse: jax.Array
+    rows: jax.Array
+    columns: jax.Array
     regular: jax.Array
 
     def solve(self, b, transposed=False):
-        v = b @ self.inverse if transposed else self.inverse @ b
+        if transposed:
+            v = self.rows * ((self.columns * b) @ self.inverse)
+        else:
+            v = self.columns * (self.inverse @ (self.rows * b))
         return guard(v, self.regular)
 
 
@@ -252,15 +257,15 @@ def factored(A):
     """A⁻¹ by one LU of A, (m, m), after its rows and columns were scaled to one."""
     identity = jnp.eye(len(A), dtype=A.dtype)
     scale = lambda largest: 1 / jnp.where(largest > 0, largest, 1)
-    rows = scale(jnp.max(jnp.abs(A), 1))[:, None]
-    columns = scale(jnp.max(jnp.abs(rows * A), 0))[None, :]
-    inverse = jnp.linalg.inv(rows * A * columns) * rows.T
+    rows = scale(largest(A))
+    columns = scale(largest((rows[:, None] * A).T))
+    inverse = jnp.linalg.inv(rows[:, None] * A * columns[None, :])
     # A = I − J is known up to a rounding of I and of J, entry by entry. That much moves
     # a solution by A⁻¹ (|I| + |J|) roundings at most; in the units of the columns:
-    moved = (identity + jnp.abs(identity - A)) @ columns[0]
+    moved = rows * ((identity + jnp.abs(identity - A)) @ columns)
     moved = jnp.abs(inverse) @ moved
-    lost = _validate.tolerance(None, A.dtype) * jnp.max(moved)
-    return Factored(inverse * columns.T, lost < 1)
+    lost = _validate.tolerance(None, A.dtype) * largest(moved)
+    return Factored(inverse, rows, columns, lost < 1)
 
 
 def products(matvec, V):
@@ -280,7 +285,7 @@ def _unit(b):
 
 def _credible(matvec, v, b, tol):
     """v, if its residual is small against v and against b; else NaN."""
-    of_v, of_b, residual = largest(v, b, matvec(v) - b)
+    of_v, of_b, residual = largest(jnp.stack([v, b, matvec(v) - b]))
     return guard(
         v, (residual <= 2 * tol * of_v) & (residual <= tol**0.5 * of_b)
     )

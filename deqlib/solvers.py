@@ -53,8 +53,8 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     scale = _validate.scale(scale, z0)
 
     def relative(z, r, shortest):
-        gz = z + r
-        of_r, of_g = largest(r if scale is None else r / scale, gz)
+        scaled = r if scale is None else r / scale
+        of_r, of_g = largest(jnp.stack([scaled, z + r]))
         size = jnp.maximum(of_g, shortest)
         residual = ratio(of_r, size) if scale is None else of_r
         # A state whose length overflows would make any residual look like zero.
@@ -62,9 +62,9 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
 
     def sure(z, r, z_before, r_before, residual, before, size):
         part = lambda z, r: ratio(r, z + r) if scale is None else r / scale
-        worst, worst_before, top, moved, changed = largest(
-            part(z, r), part(z_before, r_before), z, z - z_before, r - r_before
-        )
+        parts = part(z, r), part(z_before, r_before)
+        all_of = jnp.stack([*parts, z, z - z_before, r - r_before])
+        worst, worst_before, top, moved, changed = largest(all_of)
         changed = jnp.maximum(changed - 4 * eps * top, 0)
         gain = jnp.minimum(ratio(moved, changed), 1 / eps)
         doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
@@ -80,7 +80,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     def run(z0):
         g0 = g(z0)
         r = g0 - z0
-        shortest = eps * jnp.max(largest(g0, z0))
+        shortest = eps * largest(largest(jnp.stack([g0, z0])))
 
         def advance(carry):
             z_before, r_before, before, residuals, memory, _, k = carry
@@ -91,7 +91,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
             near = residual <= tol
             done = lax.cond(near, sure, lambda *_: near, *steps)
             if by_step:
-                small = largest(z - z_before)[0] <= tol * size
+                small = largest(z - z_before) <= tol * size
                 done |= small & (residual < jnp.inf)
             if history:
                 residuals = residuals.at[k + 1].set(residual)
@@ -115,18 +115,18 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     return run(z0)
 
 
-def largest(*vectors):
-    """The largest size of an entry of each vector, or NaN where it has one."""
-    sizes = jnp.abs(jnp.stack(vectors))
-    # Read as integers they have the same order, with NaN at its end; and the largest of
-    # many integers is found several times faster.
+def largest(vectors):
+    """The size of the largest entry, along the last axis, or NaN where there is one."""
+    sizes = jnp.abs(vectors)
+    # Read as integers they have the same order, with NaN at its end. Of many floats, XLA
+    # on a CPU forgets that one was NaN (jax 0.10), and takes longer.
     integers = lax.bitcast_convert_type(sizes, f"int{8 * sizes.dtype.itemsize}")
-    return lax.bitcast_convert_type(jnp.max(integers, 1), sizes.dtype)
+    return lax.bitcast_convert_type(jnp.max(integers, -1), sizes.dtype)
 
 
 def length(v):
     """‖v‖, without overflow or underflow of the squares."""
-    (unit,) = largest(v)
+    unit = largest(v)
     unit = jnp.where((unit > 0) & (unit < jnp.inf), unit, 1)
     return (unit * jnp.linalg.norm(v / unit)).astype(v.dtype)
 

@@ -10,7 +10,7 @@ from deqlib import _validate
 from deqlib._border import flatten, inputs, layer, precisely
 from deqlib._guard import finite
 from deqlib.linear import factored
-from deqlib.solvers import length
+from deqlib.solvers import largest, length
 
 PINNED = (
     "f(x, z) - v * (u @ z - c) has the equilibrium of total u @ z = c alone, and there "
@@ -62,7 +62,7 @@ def diagnose(f, x, z, *, linear_solver=None):
     if not factored(A).regular:
         return " ".join([*words, singular(f, x, z, A)])
     step = jnp.linalg.solve(A, r)
-    size = lambda v: float(jnp.max(jnp.abs(v)))
+    size = lambda v: float(largest(v))
     relative = size(r) / max(size(value), 1e-300)
     moved = size(step) / max(size(z), 1e-300)
     if relative > 64 * eps and moved > 64 * eps:
@@ -113,7 +113,9 @@ def singular(f, x, z, A):
     u, v = (vector * np.sign(vector.sum() or 1) for vector in (U[:, -1], V[-1]))
     try:
         pulled = jax.vjp(lambda x: f.value(x, z), x)[1](jnp.asarray(u, z.dtype))
-        open_ = max(float(jnp.max(jnp.abs(p))) for p in jax.tree.leaves(pulled))
+        open_ = max(
+            float(largest(jnp.ravel(p))) for p in jax.tree.leaves(pulled)
+        )
     except ValueError:
         open_ = 0.0
     show = partial(np.array2string, precision=3, threshold=8)

@@ -117,6 +117,12 @@ def test_for_many_right_hand_sides_a_matrix_is_built():
     assert made == [False, True, True]
 
 
+def test_of_many_matrices_the_one_with_a_nan_is_singular():
+    many = jnp.broadcast_to(jnp.eye(80), (60, 80, 80)).at[3, 0, 0].set(jnp.nan)
+    regular = jax.vmap(linear.factored)(many).regular
+    assert not regular[3] and regular.sum() == 59
+
+
 def test_a_matrix_that_is_not_needed_is_not_built_under_vmap(close):
     """The same A for all: XLA would take it out of the loop, and build it always."""
     m = linear.DIRECT_UP_TO + 1

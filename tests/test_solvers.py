@@ -1,5 +1,6 @@
 """Solvers of z = g(z): they find it, count honestly, and fail loudly."""
 
+import math
 import re
 from functools import partial
 
@@ -375,14 +376,36 @@ def test_only_a_small_residual_is_looked_at_closely():
 
 def test_the_largest_of_any_size():
     for dtype in (jnp.float16, jnp.bfloat16, jnp.float32, float):
-        of = lambda *v, dtype=dtype: largest(jnp.array(v, dtype))[0]
+        of = lambda *v, dtype=dtype: largest(jnp.array(v, dtype))
         assert of(0.0, -0.0) == 0
         assert of(1.0, -2.0, 1.5) == 2 and of(-1e-5).dtype == of(1.0).dtype
         assert of(1.0, -jnp.inf) == jnp.inf
         assert jnp.isnan(of(jnp.inf, jnp.nan, 1.0))
         assert jnp.isnan(of(-jnp.nan, -jnp.inf))
-    both = largest(jnp.array([1.0, -3.0]), jnp.array([0.5, 0.25]))
+    both = largest(jnp.array([[1.0, -3.0], [0.5, 0.25]]))
     np.testing.assert_array_equal(both, [3.0, 0.5])
+
+
+@pytest.mark.parametrize("shape", [(3,), (5000,), (64, 64), (3, 5000)])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.float32, float])
+def test_no_nan_is_lost_among_many(shape, dtype):
+    """As XLA's own largest loses it on a CPU, from 4096 entries on (jax 0.10)."""
+    many = jnp.linspace(-2.0, 1.0, math.prod(shape), dtype=dtype).reshape(shape)
+    compiled = jax.jit(largest)
+    assert compiled(many).max() == 2
+    for nan in (jnp.nan, -jnp.nan):
+        for at in (0, many.size // 2, many.size - 1):
+            one = many.ravel().at[at].set(nan).reshape(shape)
+            assert np.isnan(np.asarray(compiled(one), float)).sum() == 1
+
+
+@every_solver
+def test_one_of_many_states_that_is_not_a_number_is_a_failure(solver):
+    """Its logarithm has no value from the second step on. The others settle."""
+    g = lambda z: (0.5 * z + 1).at[7].set(jnp.log(z[7] - 0.5))
+    for m in (20, 700):
+        found = solver(g, jnp.full(m, 1.2))
+        assert not found.converged and np.isnan(found.z).all()
 
 
 def test_lengths_and_ratios_of_any_size():
