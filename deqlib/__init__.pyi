@@ -110,6 +110,7 @@ def jacobian(
     z: jax.typing.ArrayLike,
     *,
     linear_solver: _LinearSolver | None = ...,
+    block: int | None = ...,
 ) -> jax.Array: ...
 def jacobian_vjp(
     f: Callable[..., Any],

@@ -23,7 +23,7 @@ from deqlib.linear import solve
 
 
 @border("x", "z")
-def jacobian(f, x, z, *, linear_solver=None):
+def jacobian(f, x, z, *, linear_solver=None, block=None):
     """S = A⁻¹ ∂f/∂x, eq. (deq-jacobian): the Jacobian of the equilibrium.
 
     Source: first source, eq. deq-jacobian; second source, section 2 (its Z).
@@ -35,6 +35,8 @@ def jacobian(f, x, z, *, linear_solver=None):
         x: (n,), one flat vector.
         z: (m,), the equilibrium at x; for the products any tree of floats.
         linear_solver: a function of `deqlib.linear`; by default `automatic`.
+        block: how many columns, or rows if there are fewer, are computed at a time, by
+            default all. What is needed besides the result is proportional to it.
 
     Returns:
         S (m, n), or NaN if z is NaN, A is singular or the linear solve failed:
@@ -43,8 +45,8 @@ def jacobian(f, x, z, *, linear_solver=None):
     Raises:
         TypeError: if x or z is not an array of real floats, or f or linear_solver is
             no function.
-        ValueError: if x or z is not a non-empty vector, f(x, z) is not like z, or
-            linear_solver(matvec, b) is not like b.
+        ValueError: if x or z is not a non-empty vector, f(x, z) is not like z,
+            linear_solver(matvec, b) is not like b, or block is below 1.
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])
@@ -53,18 +55,26 @@ def jacobian(f, x, z, *, linear_solver=None):
     """
 
     def columns():
-        column = partial(jvp, f, x, z)
-        return jax.vmap(column, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+        identity = jnp.eye(x.size, dtype=x.dtype)
+        return for_each(partial(jvp, f, x, z), identity, block).T
 
     def rows():
-        row = partial(vjp, f, x, z)
-        return jax.vmap(row)(jnp.eye(z.size, dtype=z.dtype)).astype(z.dtype)
+        identity = jnp.eye(z.size, dtype=z.dtype)
+        return for_each(partial(vjp, f, x, z), identity, block).astype(z.dtype)
 
     few, many = (columns, rows) if x.size <= z.size else (rows, columns)
     try:
         return few()
     except (TypeError, ValueError):  # f has the other mode alone
         return many()
+
+
+def for_each(function, vectors, block=None):
+    """function(v) of each row v of `vectors`, `block` of them at a time, or all."""
+    if block is None:
+        return jax.vmap(function)(vectors)
+    block = min(_validate.count("block", block), len(vectors))
+    return lax.map(function, vectors, batch_size=block)
 
 
 @border(returns_state=True)
@@ -78,7 +88,8 @@ def jvp(f, x, z, v, *, linear_solver=None):
         v: a direction, a tree of the same shapes.
 
     Returns:
-        S v, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`.
+        S v, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`,
+        without block.
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])
@@ -100,7 +111,8 @@ def adjoint(f, x, z, u, *, linear_solver=None):
         u: a cotangent on z, like z.
 
     Returns:
-        λ, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`.
+        λ, like z; NaN as `jacobian` is. The other arguments and the errors are those of `jacobian`,
+        without block.
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])

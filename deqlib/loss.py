@@ -13,11 +13,9 @@ equilibrium at x, and all derivatives are total ones.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from deqlib import _validate
 from deqlib._border import border
-from deqlib.jacobian import adjoint, jacobian, jvp, response, vjp
+from deqlib.jacobian import adjoint, for_each, jacobian, jvp, response, vjp
 
 
 @border()
@@ -115,7 +113,6 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
     >>> print(loss_hessian(loss, f, x, 2 * x**2))
     [[48.]]
     """
-    block = x.size if block is None else _validate.count("block", block)
     u = jax.grad(loss, 1)(x, z)
     lam = adjoint(f, x, z, u)
     lagrangian = lambda x, z, lam: loss(x, z) + lam @ f(x, z)
@@ -131,10 +128,7 @@ def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
         dlam = adjoint(f, x, z, r)
         return change_x(v, w, dlam)
 
-    identity = jnp.eye(x.size, dtype=x.dtype)
-    if block >= x.size:
-        return jax.vmap(row)(identity)
-    return lax.map(row, identity, batch_size=block)
+    return for_each(row, jnp.eye(x.size, dtype=x.dtype), block)
 
 
 @border("x")

@@ -50,6 +50,29 @@ def by_weights(function):
     return lambda f, *more: compiled(second.weights_of(f), *more)
 
 
+@pytest.mark.parametrize("m, n", [(30, 20), (20, 30)])
+def test_block_bounds_memory_and_changes_nothing(m, n, close):
+    """With 800 hidden units a product needs far more room than it has entries."""
+    draw = np.random.default_rng(0).normal
+    shapes = (800, n), (800, 800), (m, 800)
+    U, T, V = (jnp.asarray(draw(size=shape), float) / 30 for shape in shapes)
+    f = lambda x, z: (
+        z / 2 - jnp.roll(z, 1) ** 3 + V @ jnp.tanh(T @ jnp.tanh(U @ x))
+    )
+    x = jnp.linspace(-1, 1, n)
+    z = fixed_point(f, x, jnp.zeros(m)).z
+    whole, larger, smaller, single = (
+        jax.jit(partial(jacobian, f, block=block)).lower(x, z).compile()
+        for block in (None, 31, 7, 1)
+    )
+    for compiled in (larger, smaller, single):
+        close(compiled(x, z), whole(x, z))
+    room = lambda compiled: compiled.memory_analysis().temp_size_in_bytes
+    assert room(single) < room(smaller) < 0.5 * room(whole)
+    with pytest.raises(ValueError, match="block: expected at least 1"):
+        jacobian(f, x, z, block=0)
+
+
 def test_affine_closed_form(close):
     W = np.array([[0.1, 0.7], [-0.4, 0.3]])
     U = np.array([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
