@@ -125,7 +125,7 @@ def weighed(function):
 
 
 def direction(x, rng):
-    size = lambda a: jnp.max(jnp.abs(a), initial=0) or 1
+    size = lambda a: np.max(np.abs(a), initial=0) or 1
     return jax.tree.map(lambda a: random(rng, a) * size(a), x)
 
 
