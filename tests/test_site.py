@@ -87,6 +87,13 @@ def test_no_page_loads_anything_from_another_host(pages):
                 assert not urlsplit(target).netloc, (page, tag, target)
 
 
+def test_a_table_is_a_table(pages):
+    """Not its Markdown: what a cell prints as Markdown needs `markdown_format`."""
+    raw = re.compile(r"<p>\s*\|[^<]*\|[^<]*\|")
+    for page in pages:
+        assert not raw.search(page.read_text(encoding="utf-8")), page.name
+
+
 def test_mathjax_is_ours(pages):
     assert (HTML / "_static/mathjax/tex-chtml.js").exists()
     assert any(
