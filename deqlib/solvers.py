@@ -117,11 +117,12 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
 
 def largest(vectors):
     """The size of the largest entry, along the last axis, or NaN where there is one."""
-    sizes = jnp.abs(vectors)
-    # Read as integers they have the same order, with NaN at its end. Of many floats, XLA
-    # on a CPU forgets that one was NaN (jax 0.10), and takes longer.
-    integers = lax.bitcast_convert_type(sizes, f"int{8 * sizes.dtype.itemsize}")
-    return lax.bitcast_convert_type(jnp.max(integers, -1), sizes.dtype)
+    # Read as integers, without their signs, they have the same order, with NaN at its end.
+    # Of many floats, XLA on a CPU forgets that one was NaN (jax 0.10), and takes longer.
+    # And |NaN| may keep its sign: on a GPU, log(-1) is below all other integers.
+    integer = jnp.dtype(f"int{8 * vectors.dtype.itemsize}")
+    sizes = lax.bitcast_convert_type(vectors, integer) & jnp.iinfo(integer).max
+    return lax.bitcast_convert_type(jnp.max(sizes, -1), vectors.dtype)
 
 
 def length(v):

@@ -42,6 +42,13 @@ def close():
     return close
 
 
+@pytest.fixture
+def on_cpu():
+    """Memory is measured here: on a GPU, a product takes 32 MiB that hide the rest."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 def pytest_addoption(parser):
     parser.addoption("--page", help="only the equations of this page")
 

@@ -51,7 +51,7 @@ def by_weights(function):
 
 
 @pytest.mark.parametrize("m, n", [(30, 20), (20, 30)])
-def test_block_bounds_memory_and_changes_nothing(m, n, close):
+def test_block_bounds_memory_and_changes_nothing(m, n, close, on_cpu):
     """With 800 hidden units a product needs far more room than it has entries."""
     draw = np.random.default_rng(0).normal
     shapes = (800, n), (800, 800), (m, 800)

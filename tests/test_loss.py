@@ -202,7 +202,7 @@ def wide(N):
 CUBE = lambda x, z: jnp.sum(z**3)
 
 
-def test_block_bounds_memory_and_changes_nothing(close):
+def test_block_bounds_memory_and_changes_nothing(close, on_cpu):
     """With 3000 hidden units a row needs far more room than it has entries."""
     draw = np.random.default_rng(0).normal
     W, U, V = (
