@@ -380,6 +380,7 @@ def test_the_largest_of_any_size():
         assert of(0.0, -0.0) == 0
         assert of(1.0, -2.0, 1.5) == 2 and of(-1e-5).dtype == of(1.0).dtype
         assert of(1.0, -jnp.inf) == jnp.inf
+        assert of(-1 / 3) == jnp.array(1 / 3, dtype)  # the last bit, too
         assert jnp.isnan(of(jnp.inf, jnp.nan, 1.0))
         assert jnp.isnan(of(-jnp.nan, -jnp.inf))
     both = largest(jnp.array([[1.0, -3.0], [0.5, 0.25]]))
@@ -391,11 +392,12 @@ def test_the_largest_of_any_size():
 def test_no_nan_is_lost_among_many(shape, dtype):
     """As XLA's own largest loses it on a CPU, from 4096 entries on (jax 0.10).
 
-    On a GPU, |NaN| keeps its sign in float64 (jax 0.11).
+    On a GPU, |NaN| keeps its sign in float64 (jax 0.11): no size is taken as a float.
     """
     many = jnp.linspace(-2.0, 1.0, math.prod(shape), dtype=dtype).reshape(shape)
     compiled = jax.jit(largest)
     assert compiled(many).max() == 2
+    assert not re.search(r"f\d+\S* = abs", str(jax.make_jaxpr(largest)(many)))
     for nan in (jnp.nan, -jnp.nan):
         for at in (0, many.size // 2, many.size - 1):
             one = many.ravel().at[at].set(nan).reshape(shape)
