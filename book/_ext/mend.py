@@ -115,13 +115,12 @@ def size_of(tex):
     """A formula's width, height and depth, in letters of size one."""
     for old, new in LIKE.items():
         tex = re.sub(old, new, tex)
-    with rc_context({"mathtext.fontset": "cm"}):
-        try:
-            parser, font = MathTextParser("path"), FontProperties(size=100)
-            width, height, depth, *_ = parser.parse(f"${tex}$", 72, font)
-        except ValueError:
-            seen = re.sub(r"\\[a-z]+|[{}^_&\s]", "", tex)
-            return 0.6 * len(seen), 1.0, 0.25
+    try:
+        parser, font = MathTextParser("path"), FontProperties(size=100)
+        width, height, depth, *_ = parser.parse(f"${tex}$", 72, font)
+    except ValueError:
+        seen = re.sub(r"\\[a-z]+|[{}^_&\s]", "", tex)
+        return 0.6 * len(seen), 1.0, 0.25
     return width / 100, height / 100, depth / 100
 
 
@@ -134,7 +133,8 @@ def leave_room(app, pagename, templatename, context, doctree):
         return found[0].replace("<span ", f'<span style="{style}" ', 1)
 
     if "body" in context:
-        context["body"] = INLINE.sub(sized, context["body"])
+        with rc_context({"mathtext.fontset": "cm"}):
+            context["body"] = INLINE.sub(sized, context["body"])
 
 
 def setup(app):
