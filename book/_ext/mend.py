@@ -138,9 +138,8 @@ def leave_room(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
-    gc.set_threshold(
-        20_000, 50, 100
-    )  # a fifth of the time; trees are no garbage
+    # Trees of documents are no garbage: to look through them took a fifth of the time.
+    gc.set_threshold(20_000, 50, 100)
     app.connect("html-page-context", leave_room, priority=900)
     app.connect("doctree-read", fold_solutions)
     app.connect("doctree-read", keep_punctuation)
