@@ -251,6 +251,18 @@ def skip(figure):
         figure.locator(".live-skip").click()
 
 
+def restart(figure):
+    """Its controls as they were when the page was opened, whatever test came before."""
+    for control in figure.locator("input").all():
+        control.evaluate(
+            """input => {
+              input.value = input.defaultValue;
+              input.checked = input.defaultChecked;
+              input.dispatchEvent(new Event("input"));
+            }"""
+        )
+
+
 @every_chapter
 def test_a_figure_asks_before_it_moves(opened):
     """By keyboard: a choice opens the controls, a move brings the answer."""
@@ -315,6 +327,7 @@ def test_live_figures_move_their_own_picture(opened, width):
     for i, figure in enumerate(figures.all()):
         picture = figure.locator(".live-picture")
         skip(figure)
+        restart(figure)
         for switch in figure.locator("input[type=checkbox]").all():
             for press in (
                 lambda: opened.keyboard.press("Space"),
