@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from deqlib import Solution, anderson, broyden, jacobian, linear
 
@@ -175,6 +176,13 @@ def test_regular_is_what_rounding_leaves_so():
     assert not any(map(regular, (120 * eps, -120 * eps, 70 * eps, 0.0)))
     small = jnp.array([[1.0, 1.0], [1.0, 1.0 + 100 * eps]])
     assert not linear.factored(small).regular
+
+
+def test_the_sizes_are_those_of_the_page():
+    page = (ROOT / "book/03_backward_fixed_point.ipynb").read_text()
+    for text in (page, linear.automatic.__doc__):
+        for m in (linear.DIRECT_UP_TO, linear.MANY_UP_TO, linear.DENSE_UP_TO):
+            assert f"{m} states" in " ".join(text.split())
 
 
 def test_beyond_what_memory_holds_no_matrix_is_built():
