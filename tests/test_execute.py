@@ -1,5 +1,7 @@
 """Notebooks are executed into the cache: what each cost is kept, a failure is named."""
 
+import time
+
 import execute
 import nbformat
 import pytest
@@ -47,6 +49,17 @@ def test_a_notebook_that_fails_is_named(write):
     with pytest.raises(SystemExit, match="bad.ipynb failed:(.|\n)*1 / 0"):
         execute.main()
     assert execute.cost_of(path) is None
+
+
+def test_the_first_that_fails_ends_the_others(write, monkeypatch):
+    paths = [write("slow.ipynb", "import time; time.sleep(99)")]
+    paths += [write("bad.ipynb", "1 / 0"), write("next.ipynb", "1")]
+    monkeypatch.setattr(execute, "chosen", lambda part="": paths)
+    start = time.monotonic()
+    with pytest.raises(SystemExit, match="^bad.ipynb failed:"):
+        execute.main()
+    assert time.monotonic() - start < 60
+    assert not any(map(execute.cost_of, paths))
 
 
 def test_a_part_of_no_name_is_refused():

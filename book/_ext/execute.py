@@ -6,14 +6,13 @@ Prints what each one cost, as it ends. The first that fails is named, with its e
 and ends the run. What the cache holds already is not executed again.
 """
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import datetime
-from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -49,7 +48,7 @@ def cost_of(path):
         return None
 
 
-def execute(path):
+async def execute(path):
     """The executed notebook and what it cost, told by a first and a last cell."""
     notebook, cell = read(path), nbformat.v4.new_code_cell
     # No name of the chapter's is taken. What is imported is no garbage, see
@@ -66,7 +65,7 @@ def execute(path):
         resources={"metadata": {"path": str(path.parent)}},
     )
     since = time.monotonic()
-    client.execute(
+    await client.async_execute(
         stderr=subprocess.DEVNULL,  # what cells write there is kept
     )
     cost = {"execution_seconds": time.monotonic() - since}
@@ -116,20 +115,31 @@ def main(part=""):
             -path.stat().st_size,
         )
     )
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        running = {pool.submit(execute, path): path for path in left}
-        for future in as_completed(running):
-            path = running[future]
+    try:
+        asyncio.run(execute_all(left))
+    except ExceptionGroup as failed:
+        raise SystemExit(str(failed.exceptions[0])) from None
+
+
+async def execute_all(paths):
+    """The first that fails ends the others."""
+    turn = asyncio.Semaphore(2)
+
+    async def in_turn(path):
+        async with turn:
             try:
-                notebook, cost = future.result()
+                notebook, cost = await execute(path)
             except Exception as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise SystemExit(f"{path.name} failed:\n{error}") from None
-            bundle = CacheBundleIn(notebook, str(path), data=cost)
-            cache().cache_notebook_bundle(
-                bundle, check_validity=False, overwrite=True
-            )
-            show(path, cost)
+                raise RuntimeError(f"{path.name} failed:\n{error}") from None
+        bundle = CacheBundleIn(notebook, str(path), data=cost)
+        cache().cache_notebook_bundle(
+            bundle, check_validity=False, overwrite=True
+        )
+        show(path, cost)
+
+    async with asyncio.TaskGroup() as tasks:
+        for path in paths:
+            tasks.create_task(in_turn(path))
 
 
 if __name__ == "__main__":
