@@ -17,7 +17,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q -p no:nbval
 READY := $(VENV)/.ready
 BROUGHT := $(VENV)/.brought
 PDF := differentiating-equilibria.pdf
@@ -32,7 +32,8 @@ EQUATIONS := $(addprefix tests/,test_equations.py equation.py second.py conftest
 CACHE := _build/.jupyter_cache
 ONLY :=
 CHAPTERS := $(foreach n,$(NOTEBOOKS),$(if $(findstring $(ONLY),$(notdir $(n))),$(n)))
-NBVAL := --nbval-lax --nbval-current-env
+# It takes a second to import: only notebooks need it.
+NBVAL := $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env
 SINCE = echo "make $(1): $$(( $$(date +%s) - $$start )) s"
 
 # Two processes share two cores below; more threads would only fight over them.
@@ -108,7 +109,7 @@ test-of-one: $(READY)
 	@set -e; for page in $(basename $(CHAPTERS)); do \
 	  $(PYTEST) tests/test_equations.py --page $$(basename $$page) || test $$? = 5; \
 	  $(PYTEST) tests/test_notebooks.py -k $$(basename $$page); \
-	  $(PYTEST) $(NBVAL) $$page.ipynb; \
+	  $(NBVAL) $$page.ipynb; \
 	done
 
 # The same tests and notebooks in float32; pages have no precision.
@@ -119,7 +120,7 @@ test32: $(READY)
 	@start=$$(date +%s); set -e; \
 	$(PYTEST) -n 2 --dist worksteal -m "not alone" tests $(NO_PAGES); \
 	$(PYTEST) -m alone tests $(NO_PAGES); \
-	$(PYTEST) -n 2 --dist loadfile $(NBVAL) book; \
+	$(NBVAL) -n 2 --dist loadfile book; \
 	$(call SINCE,test32)
 
 # JupyterLab, for editing the chapters.

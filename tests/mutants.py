@@ -125,7 +125,7 @@ def run(module, settings, config, share, seed):
 def baseline(module, tests, python):
     """What runs a module's tests, and its seconds; it has to pass without a mutant."""
     files = [f"tests/test_{name}.py" for name in tests]
-    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:nbval"]
     command = shlex.join([python, "-m", "pytest", *options, *files])
     start = monotonic()
     outcome, output = run_tests(command, None)
