@@ -64,15 +64,15 @@ def test_solve_is_differentiable_and_transposable(solver, truth, close):
     close(jax.jit(partial(derivatives, ours))(*system(1, m=4)), truth)
 
 
-def products_made(J, b):
-    """J's solution by `automatic`, and how often that multiplies a vector with A."""
+def products_made(J, b, solver=linear.automatic):
+    """The solver's answer for a diagonal J, and how often it multiplies with A."""
     seen = []
 
     def matvec(v):
         jax.debug.callback(lambda v: seen.append(v.ndim), v)
         return v - J * v
 
-    v = jax.jit(lambda b: linear.automatic(matvec, b))(b)
+    v = jax.jit(lambda b: solver(matvec, b))(b)
     jax.effects_barrier()
     return v, len(seen)
 
@@ -89,6 +89,14 @@ def test_a_matrix_is_built_only_where_the_series_is_slow(scale, close):
     assert 8 < made[0.2] < 30 < made[0.7] < m < min(made[0.95], made[0.99])
     assert max(made.values()) < m + 40
     assert products_made(0.2, 0 * b)[1] == 1
+
+
+def test_gmres_stops_where_it_is_done(close):
+    """After one round of at most 20 products, where A has few eigenvalues."""
+    J = jnp.tile(jnp.array([0.2, 0.5, -0.3]), 20)
+    v, made = products_made(J, jnp.linspace(1.0, 2.0, 60), linear.gmres)
+    close(v, jnp.linspace(1.0, 2.0, 60) / (1 - J))
+    assert made < 30
 
 
 def test_up_to_the_direct_size_a_matrix_is_built():
