@@ -3,6 +3,7 @@
 Five layers in `make test`; many in the weekly run (HYPOTHESIS_PROFILE=weekly).
 """
 
+import faulthandler
 import os
 
 import jax
@@ -59,6 +60,8 @@ def dense(f, x, z):
 )
 def test_derivatives_of_drawn_layers(drawn, name, order):
     """Right to the condition number, or NaN; and NaN only where a series may diverge."""
+    # The time after which pytest ends what hangs is that of one layer.
+    faulthandler.dump_traceback_later(300, exit=True)
     f, x, z0 = models.random_layer(**drawn)
     inner, outer = (MODES[mode] for mode in order[:2])
 
