@@ -37,7 +37,7 @@ def copy_repository():
     """What the tests of the mathematics need: a mutant never stands in your files."""
     shutil.rmtree(COPY, ignore_errors=True)
     no_caches = shutil.ignore_patterns("__pycache__")
-    for name in ("deqlib", "tests", "book/_ext"):
+    for name in ("deqlib", "tests", "book"):
         shutil.copytree(ROOT / name, COPY / name, ignore=no_caches)
     shutil.copy(ROOT / "pyproject.toml", COPY)
     # Without it jsonschema knows one format less, and each start takes half the time.

@@ -424,3 +424,10 @@ def test_lengths_and_ratios_of_any_size():
     a, b = jnp.array([0, 0, 3, -3, -1, 1, 1]), jnp.array([0, 5, -2, 2, 4, 4, 0])
     want = [0, 0, 1.5, 1.5, 0.25, 0.25, jnp.inf]
     np.testing.assert_array_equal(ratio(a * 1.0, b * 1.0), want)
+
+
+def test_with_a_scale_the_first_step_within_the_tolerance_is_the_last():
+    g, scale = lambda z: z / 2 + 1, jnp.array([1.0, 4.0])
+    found = picard(g, jnp.zeros(2), tol=1e-4, scale=scale, history=True)
+    assert found.steps == 14
+    assert found.residual[14] == 2.0**-14 and found.residual[13] > 1e-4
