@@ -27,7 +27,8 @@ class Finding(NamedTuple):
 
     `verdict` is "right", "wrong", "rough" (the values are: one cannot tell), "missing"
     (JAX raised the error in `said`) or "open" (one of lower order is not right already).
-    `error` is relative; `slope` is near 1 for what is no derivative.
+    `error` is relative; `slope` is near 1 for what is no derivative, and near 2 where the
+    derivative has a kink and may be right.
     """
 
     verdict: str
@@ -41,7 +42,7 @@ class Finding(NamedTuple):
         return {
             "right": "right",
             "wrong": f"not the derivative, slope {self.slope:.0f} where 3 is due, "
-            f"{self.error:.2g} off",
+            f"{self.error:.2g} off" + ", or a kink" * (1.5 < self.slope < 2.5),
             "rough": f"values too rough to tell, {self.error:.0e} off",
             "missing": "JAX has none",
             "open": "not looked at",
@@ -72,7 +73,8 @@ def trial(function, x, order=3, *, lines=2, seed=0):
 
     The values are believed: a solve that ends too early gives wrong values, and may give
     the right derivatives of these. An error is seen from some 1e-7 of the derivative on
-    (in float32 some 1e-3), and near x alone.
+    (in float32 some 1e-3), and near x alone. Near x two more derivatives than are asked
+    for have to be continuous.
 
     Args:
         function: maps x to an array or a tree of them. It is compiled, unless it looks at

@@ -1,5 +1,6 @@
 """The trial of chapter 11: it must see what is wrong, and pass what is right."""
 
+import re
 from functools import partial
 
 import jax
@@ -214,6 +215,15 @@ def test_bad_input(change, message):
     given = {"function": jnp.sin, "x": X} | change
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         trial(**given)
+
+
+def test_a_kink_is_named_where_the_derivative_may_be_right():
+    square = lambda x: jnp.maximum(x, 0) ** 2
+    found = trial(square, jnp.array(0.0), 1).orders[0]["forward"]
+    assert re.search("slope 2 where 3 is due, .* off, or a kink$", str(found))
+    wrong = lambda x: jax.lax.stop_gradient(x) * x
+    found = trial(wrong, jnp.array(1.0), 1).orders[0]["forward"]
+    assert str(found).endswith("slope 1 where 3 is due, 0.5 off")
 
 
 def test_it_stands_where_the_book_says():
