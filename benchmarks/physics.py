@@ -12,7 +12,7 @@ prints its table and writes nothing.
   over 101 equidistant times and J = df/dz.
 - The gradients of y' by the parameters. "exact": all of it. "state cut": the equilibrium
   stands still, as in chapter 5. "adjoint cut": so does the solution of the backward solve,
-  as program 3 of chapter 11. The values, and the gradients of y, are the same.
+  λ = u + Jᵀ λ, but for its first term. The values, and the gradients of y, are the same.
 - Adam, learning rate 1e-3, float64. Each epoch's Newton starts at the last one's states.
   Where it fails, everything is NaN from then on: the run has lost its equilibrium.
 - The error: the integral over t of |y1 - y1*| + |y2 - y2*|, against RK4 of 20 steps from

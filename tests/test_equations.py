@@ -1644,8 +1644,8 @@ def test_tower_adjoint(case):
 def test_tower_gradient(case):
     r"""
     \underbrace{\frac{\mathrm{d}\ell}{\mathrm{d} x}}_{n} =
-    \frac{\partial \ell}{\partial x} + \sum_{j=0}^K \lambda_j^\top
-    \frac{\partial f^{[j]}}{\partial x}.
+    \frac{\partial \ell}{\partial x} + \sum_{j=0}^K
+    \Bigl(\frac{\partial f^{[j]}}{\partial x}\Bigr)^{\!\top} \lambda_j.
     """
     K = 2
     states, layer_along, _ = tower_of(case, K)
