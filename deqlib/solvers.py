@@ -57,7 +57,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
         of_r, of_g = largest(jnp.stack([scaled, z + r]))
         size = jnp.maximum(of_g, shortest)
         residual = ratio(of_r, size) if scale is None else of_r
-        # A state whose length overflows would make any residual look like zero.
+        # Where g is not finite, the ratio may be NaN. The residual is infinite there.
         return jnp.where(size < jnp.inf, residual, jnp.inf), size
 
     def sure(z, r, z_before, r_before, residual, before, size):

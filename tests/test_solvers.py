@@ -431,3 +431,15 @@ def test_with_a_scale_the_first_step_within_the_tolerance_is_the_last():
     found = picard(g, jnp.zeros(2), tol=1e-4, scale=scale, history=True)
     assert found.steps == 14
     assert found.residual[14] == 2.0**-14 and found.residual[13] > 1e-4
+
+
+def test_no_more_steps_are_made_than_are_allowed():
+    found = picard(lambda z: z + 1, jnp.zeros(1), max_steps=3, history=True)
+    assert found.steps == 3 and found.residual.shape == (4,)
+    assert not found.converged
+
+
+@pytest.mark.parametrize("g", [lambda z: z / 0, lambda z: jnp.log(-1 - z)])
+def test_where_g_is_not_finite_the_residual_is_infinite(g):
+    found = picard(g, jnp.ones(1))
+    assert found.residual == jnp.inf and found.steps == 0
