@@ -36,7 +36,7 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     Raises:
         TypeError: if x or z0 holds anything but real floats, f, solver or
             linear_solver is no function, or the solver does not know an option.
-        ValueError: if z0 is not a non-empty vector, f(x, z0) is not like z0, or an
+        ValueError: if z0 holds no number, f(x, z0) is not like z0, or an
             option is out of range.
 
     >>> f = lambda x, z: z / 2 + x**2

@@ -38,7 +38,7 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
     Raises:
         TypeError: if x or z is not made of real floats, or loss, f or linear_solver
             is no function.
-        ValueError: if z is not a non-empty vector, f(x, z) is not like z,
+        ValueError: if z holds no number, f(x, z) is not like z,
             loss(x, z) is not one real number, or linear_solver(matvec, b) is not
             like b.
 
@@ -94,7 +94,7 @@ def loss_hvp(loss, f, x, z, v, *, linear_solver=None):
 # solves Aᵀ λ' = r, with r the change of ∂Λ/∂z along (v, w).
 @border("x")
 def loss_hessian(loss, f, x, z, *, linear_solver=None, block=None):
-    """∇²L(x, z*(x)), eq. (master-formula). A is factored once, by `direct`.
+    """∇²L(x, z*(x)), eq. (master-formula). A is factored once for all rows, if at all.
 
     Source: second source, sections 4 and 5.
 
