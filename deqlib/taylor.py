@@ -49,7 +49,7 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
         ValueError: as `deqlib.jacobian`, and if order is below 1 or above 170 (in float32,
             34), or v is not like x.
         NotImplementedError: if jet does not know a primitive of the layer, such as a
-            loop. Nested `jax.jvp` through `deqlib.fixed_point` gives the same numbers.
+            loop, or complex numbers are inside. Nested `jax.jvp` through `deqlib.fixed_point` gives the same numbers.
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])
@@ -178,12 +178,14 @@ def through(primitive, apply, given):
     try:
         jet_rules[primitive]  # jet would pass over the rules of custom_jvp
         values, rest = jet(of_moving, values, rest, factorial_scaled=False)
+        if any(jnp.iscomplexobj(a) for a in values):
+            raise TypeError  # some of jet's rules are for real numbers alone
     except (KeyError, TypeError, ValueError):
         _validate.refuse(
             NotImplementedError,
             "f(x, z)",
-            "a layer of primitives that jax.experimental.jet knows (nested jax.jvp "
-            "through deqlib.fixed_point takes any)",
+            "a layer of real numbers and of primitives that jax.experimental.jet knows "
+            "(nested jax.jvp through deqlib.fixed_point takes any)",
             primitive.name,
         )
     # What is no float, such as the outcome of a comparison, has no derivative.
