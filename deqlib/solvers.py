@@ -46,19 +46,23 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     condition for an equilibrium to be near is that gain² ‖r‖ be small, in units of z,
     and the estimate of gain is local if gain ‖Δz‖ is.
     """
+    _validate.functions(g=g)
     z0 = _validate.vector("z0", z0)
     _validate.state("g(z0)", jax.eval_shape(g, z0), "z0", z0)
     eps, tol = jnp.finfo(z0.dtype).eps, _validate.tolerance(tol, z0.dtype)
     max_steps = _validate.count("max_steps", max_steps)
     scale = _validate.scale(scale, z0)
+    least = float(jnp.finfo(z0.dtype).tiny) / tol
 
     def relative(z, r, shortest):
         scaled = r if scale is None else r / scale
         of_r, of_g = largest(jnp.stack([scaled, z + r]))
         size = jnp.maximum(of_g, shortest)
         residual = ratio(of_r, size) if scale is None else of_r
-        # Where g is not finite, the ratio may be NaN. The residual is infinite there.
-        return jnp.where(size < jnp.inf, residual, jnp.inf), size
+        # Where g is not finite, the ratio may be NaN; where it is so small that rounding
+        # of it is below all numbers, zero. The residual is infinite there.
+        told = (size < jnp.inf) & ((size >= least) | (size == 0))
+        return jnp.where(told, residual, jnp.inf), size
 
     def sure(z, r, z_before, r_before, residual, before, size):
         part = lambda z, r: ratio(r, z + r) if scale is None else r / scale
@@ -91,7 +95,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
             near = residual <= tol
             done = lax.cond(near, sure, lambda *_: near, *steps)
             if by_step:
-                small = largest(z - z_before) <= tol * size
+                small = relative(z, z - z_before, shortest)[0] <= tol
                 done |= small & (residual < jnp.inf)
             if history:
                 residuals = residuals.at[k + 1].set(residual)
