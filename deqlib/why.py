@@ -57,6 +57,14 @@ def diagnose(f, x, z, *, linear_solver=None):
         return "f(x, z) is not finite."
     words = missing_modes(f, x, z)
     J = slope(f, x, z)
+    if not finite(J):
+        return " ".join(
+            [
+                *words,
+                "∂f/∂z is not finite: f has no derivative at z, as a norm or a square "
+                "root has none at zero.",
+            ]
+        )
     A = jnp.eye(z.size, dtype=z.dtype) - J
     r, eps = value - z, float(jnp.finfo(z.dtype).eps)
     if not factored(A).regular:
@@ -111,16 +119,21 @@ def singular(f, x, z, A):
     """A v = 0 and uᵀ A = 0. If uᵀ ∂f/∂x = 0, z is free along v; else it has no slope."""
     U, _, V = np.linalg.svd(np.asarray(A))
     u, v = (vector * np.sign(vector.sum() or 1) for vector in (U[:, -1], V[-1]))
+    # Zero is what is left of its largest part, in whatever units x has.
+    parts = jnp.asarray([u, np.where(abs(u) == abs(u).max(), u, 0)], z.dtype)
     try:
-        pulled = jax.vjp(lambda x: f.value(x, z), x)[1](jnp.asarray(u, z.dtype))
-        open_ = max(
-            float(largest(jnp.ravel(p))) for p in jax.tree.leaves(pulled)
+        pull = jax.vjp(lambda x: f.value(x, z), x)[1]
+        whole, part = (
+            max(
+                float(largest(jnp.ravel(p))) for p in jax.tree.leaves(pull(row))
+            )
+            for row in parts
         )
     except ValueError:
-        open_ = 0.0
+        whole = part = 0.0
     show = partial(np.array2string, precision=3, threshold=8)
     words = f"A = I - ∂f/∂z is singular: A v = 0 for v = {show(v)}."
-    if open_ > 1e-6:
+    if whole > float(jnp.finfo(z.dtype).eps) ** 0.5 * part:
         return (
             f"{words} Here the equilibrium has no derivative: at a fold it ends, "
             "elsewhere its slope grows without bound."

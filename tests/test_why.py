@@ -74,3 +74,17 @@ def test_its_way_out_of_a_conserved_total_works():
     pinned = lambda t, z: chain(t, z) - v * (u @ z - 0.5**0.5)
     slope = jacobian(lambda t, z: pinned(t[0], z), t[None], z)[0, 0]
     assert abs(slope + 0.888889) < 1e-5
+
+
+def test_a_fold_is_one_in_any_units_of_x():
+    for unit in (1e-9, 1e9):
+        fold = lambda t, z, unit=unit: unit * t + z**2 / 4
+        said = diagnose(fold, jnp.asarray(1 / unit), 2 * jnp.ones(1))
+        assert "no derivative: at a fold" in said
+
+
+@pytest.mark.parametrize("part", [jnp.linalg.norm, jnp.sqrt])
+def test_a_layer_without_a_derivative_at_z(part):
+    f = lambda x, z: 0.5 * part(z) * jnp.ones(2) + x
+    said = diagnose(f, jnp.zeros(2), jnp.zeros(2))
+    assert said.startswith("∂f/∂z is not finite")
