@@ -207,6 +207,12 @@ def own(a):
 def flatten(name, value, flat=()):
     """A state, the same as one vector, and the way back."""
     state = inputs(name, value, flat)
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
+    if (
+        len(kinds) > 1
+    ):  # rounding of one would look like convergence in the other
+        got = " and ".join(sorted(kinds))
+        _validate.refuse(TypeError, name, "floats of one dtype", got)
     if isinstance(state, jax.Array) and state.ndim == 1:
         vector, unravel = state, lambda z: z
     else:

@@ -70,7 +70,8 @@ def added_up(trees):
 def finite(*trees):
     """Whether every number in the trees is finite."""
     leaves = jax.tree.leaves(trees)
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in leaves]))
+    each = [jnp.all(jnp.isfinite(a)) for a in leaves]
+    return jnp.all(jnp.stack(each)) if each else jnp.array(True)
 
 
 def shards(*trees):

@@ -81,6 +81,22 @@ def functions(**arguments):
             refuse(TypeError, name, "a function", repr(value))
 
 
+def solution(name, value):
+    """`value`, if it is a `deqlib.Solution`, or has its fields."""
+    if not all(hasattr(value, part) for part in ("z", "converged", "_replace")):
+        refuse(
+            TypeError, name, "a deqlib.Solution", f"a {type(value).__name__}"
+        )
+    return value
+
+
+def some(name, tree):
+    """Raise unless `tree` holds real floats, and not nothing."""
+    floats(name, tree)
+    if not jax.tree.leaves(tree):
+        refuse(TypeError, name, "an array of real floats", repr(tree))
+
+
 def state(name, value, like_name, like):
     """`value`, if it has the structure, shapes and dtypes of `like`."""
     kind = lambda leaf: (jnp.shape(leaf), str(jnp.result_type(leaf)))
@@ -89,7 +105,8 @@ def state(name, value, like_name, like):
         for tree in (value, like)
     )
     if got != want:
-        one = lambda kinds: kinds[0] if len(kinds) == 2 else kinds
+        same = got[-1] == want[-1]
+        one = lambda kinds: kinds[0] if same and len(kinds) == 2 else kinds
         expected = f"the shape and dtype of {like_name}, {one(want)}"
         refuse(ValueError, name, expected, one(got))
     return value
@@ -145,9 +162,10 @@ def scale(value, z):
     """`value`, if it is None or a positive size for each component of z."""
     if value is None:
         return None
-    value = like("scale", value, "z0", z)
-    if not isinstance(value, jax.core.Tracer) and not bool(jnp.all(value > 0)):
-        refuse(ValueError, "scale", "positive sizes", value)
+    value = like("scale", value, "z0, made one vector", z)
+    good = (value > 0) & (value < jnp.inf)
+    if not isinstance(value, jax.core.Tracer) and not bool(jnp.all(good)):
+        refuse(ValueError, "scale", "positive, finite sizes", value)
     return value
 
 

@@ -34,8 +34,9 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
         derivatives are NaN: `deqlib.diagnose` says why.
 
     Raises:
-        TypeError: if x or z0 holds anything but real floats, f, solver or
-            linear_solver is no function, or the solver does not know an option.
+        TypeError: if x or z0 holds anything but real floats, or z0 those of two
+            dtypes, f, solver or linear_solver is no function, or the solver does not
+            know an option or returns no `Solution`.
         ValueError: if z0 holds no number, f(x, z0) is not like z0, or an
             option is out of range.
 
@@ -51,6 +52,7 @@ def fixed_point(f, x, z0, *, solver=broyden, linear_solver=None, **options):
     f, z0 = layer(f, x, z0, linear_solver, unravel, z_name="z0")
     fixed, fixed_x, z0 = lax.stop_gradient((f, x, z0))
     solution = solver(lambda z: fixed.value(fixed_x, z), z0, **options)
+    solution = _validate.solution("solver(g, z0)", solution)
     _validate.state("solver(g, z0).z", solution.z, "z0", z0)
     z = jnp.where(solution.converged, solution.z, z0)
     z = guard(moving(f, x, z), solution.converged, nothing(f, x))

@@ -40,7 +40,8 @@ def jacobian(f, x, z, *, linear_solver=None, block=None):
 
     Returns:
         S (m, n), or NaN if z is NaN, A is singular or the linear solve failed:
-        `deqlib.diagnose` says which.
+        `deqlib.diagnose` says which. (Without the matrix, above 128 states, a singular
+        A is seen by the right-hand sides that it does not reach.)
 
     Raises:
         TypeError: if x or z is not an array of real floats, or f or linear_solver is

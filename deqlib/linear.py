@@ -119,6 +119,8 @@ def iterated(solver, **options):
     [2. 6.]
     """
 
+    _validate.functions(solver=solver)
+
     def solve_by_iteration(matvec, b):
         b = _vector(matvec, b)
         tol = _validate.tolerance(options.get("tol"), b.dtype)
@@ -292,6 +294,7 @@ def _credible(matvec, v, b, tol):
 
 
 def _vector(matvec, b):
+    _validate.functions(matvec=matvec)
     b = _validate.vector("b", b)
     _validate.state("matvec(b)", jax.eval_shape(matvec, b), "b", b)
     return b

@@ -98,7 +98,7 @@ def trial(function, x, order=3, *, lines=2, seed=0):
     order 2  right, by each mode
     """
     _validate.functions(function=function)
-    _validate.floats("x", x)
+    _validate.some("x", x)
     order = _validate.count("order", order)
     lines = _validate.count("lines", lines)
     compiled: Callable = jax.jit
@@ -106,7 +106,7 @@ def trial(function, x, order=3, *, lines=2, seed=0):
         value = jax.jit(function)(x)
     except jax.errors.JAXTypeError:  # it looks at its values
         value, compiled = function(x), lambda function: function
-    _validate.floats("function(x)", value)
+    _validate.some("function(x)", value)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(value)):
         _validate.refuse(ValueError, "function(x)", "finite numbers", value)
     rng = np.random.default_rng(seed)

@@ -23,8 +23,10 @@ from deqlib import (
     loss_hvp,
     mixed_hessian,
     mixed_vjp,
+    picard,
     vjp,
 )
+from deqlib.check import trial
 
 LOSS = second.general_loss
 Pair = namedtuple("Pair", "a b")
@@ -263,3 +265,42 @@ def test_a_time_that_is_no_number_is_named(t):
         mixed_hessian(case.layer, t, case.x, case.z)
     with pytest.raises(TypeError, match=message):
         mixed_vjp(case.layer, t, case.x, case.z, case.u)
+
+
+half = lambda x, z: z / 2 + x
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda z: picard(3, z), TypeError, "g: expected a function, got 3"),
+        (lambda z: linear.direct(3, z), TypeError, "matvec: expected a function"),
+        (lambda z: linear.gmres(None, z), TypeError, "matvec: expected a function"),
+        (lambda z: linear.iterated(3), TypeError, "solver: expected a function"),
+        (lambda z: trial(lambda x: None, z), TypeError, r"function\(x\): .*got None"),
+        (lambda z: trial(lambda x: z, ()), TypeError, r"x: expected an array.*got \(\)"),
+        (
+            lambda z: fixed_point(half, z, z, solver=lambda g, z: (z, True)),
+            TypeError,
+            r"solver\(g, z0\): expected a deqlib.Solution, got a tuple",
+        ),
+        (
+            lambda z: fixed_point(half, z, z, scale=jnp.inf * z),
+            ValueError,
+            "scale: expected positive, finite sizes",
+        ),
+        (
+            lambda z: fixed_point(lambda x, z: {"a": z["a"]}, z, {"a": z}, scale={"a": z}),
+            ValueError,
+            "scale: expected the structure of z0, made one vector",
+        ),
+        (
+            lambda z: fixed_point(lambda x, z: (z,), z, z),
+            ValueError,
+            r"f\(x, z\): expected .*PyTreeDef\(\*\).*got .*PyTreeDef\(\(\*,\)\)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(jnp.ones(2))

@@ -7,9 +7,14 @@ import pytest
 
 from deqlib import (
     Solution,
+    anderson,
+    broyden,
+    derivatives,
     fixed_point,
     jacobian,
     linear,
+    loss_gradient,
+    newton,
     picard,
     vjp,
 )
@@ -198,3 +203,65 @@ def test_the_weights_are_read_by_the_layer_alone():
         }
         assert "dot_general" in readers
         assert not readers & {"mul", "reduce_sum"}
+
+
+COMPLEX = {
+    "exp": lambda x: jnp.real(jnp.exp(1j * x)),
+    "fft": lambda x: jnp.fft.irfft(jnp.fft.rfft(x) ** 2, x.size),
+    "abs": lambda x: jnp.abs(1 + 1j * x),
+}
+
+
+@pytest.mark.parametrize("inner", COMPLEX.values(), ids=COMPLEX)
+def test_taylor_mode_refuses_complex_numbers_inside_a_layer(inner, close):
+    """They counted as what has no derivative: the result was zero."""
+    f, x = lambda x, z: z / 2 + inner(x), jnp.arange(1.0, 5.0)
+    z, ones = 2 * inner(x), jnp.ones(4)
+    with pytest.raises(NotImplementedError, match="a layer of real numbers"):
+        derivatives(f, x, z, ones, 2)
+    want = 2 * jax.jvp(inner, (x,), (ones,))[1]
+    close(jax.jvp(lambda x: fixed_point(f, x, z).z, (x,), (ones,))[1], want)
+
+
+def test_newtons_step_is_measured_by_the_scale():
+    """The step was small against the largest state, and no equilibrium of the other."""
+    f = lambda x, z: jnp.stack([z[0] / 2 + x[0] / 2, x[1] * jnp.exp(-z[1])])
+    x = jnp.array([1e5, 1.0], jnp.float32)
+    z0 = jnp.array([1e5, 0.0], jnp.float32)
+    z = fixed_point(f, x, z0, solver=newton, scale=x).z
+    np.testing.assert_allclose(z[1], 0.567143, 1e-5)
+    fold = lambda x, z: jnp.stack([z[0] / 2 + x[0] / 2, x[1] + z[1] ** 2 / 4])
+    x = jnp.array([1e6, 1.5], jnp.float32)  # beyond the fold: there is none
+    scale = jnp.array([1e6, 1.0], jnp.float32)
+    found = fixed_point(fold, x, 0 * x, solver=newton, scale=scale)
+    assert not found.converged and jnp.isnan(found.z).all()
+
+
+@pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
+def test_a_residual_that_underflows_is_not_zero(solver):
+    """Planck's constant in SI units: in float32 its rounding is below all numbers."""
+    f = lambda x, z: 0.9 * z + 0.1 * x
+    for x, found in ((1.05e-34, False), (1.05e-30, True)):
+        x = jnp.array([x], jnp.float32)
+        solution = fixed_point(f, x, 0 * x, solver=solver)
+        assert solution.converged == found
+        if found:
+            np.testing.assert_allclose(solution.z, x, 1e-3)
+        else:
+            assert jnp.isnan(solution.z).all()
+
+
+def test_states_of_mixed_precision_are_refused():
+    """Rounding of the one looked like convergence of the other."""
+    kinds = jnp.bfloat16, jnp.float32
+    z0 = {str(k): jnp.zeros(1, kind) for k, kind in enumerate(kinds)}
+    f = lambda x, z: jax.tree.map(lambda a: a / 2 + x.astype(a.dtype), z)
+    message = "z0: expected floats of one dtype, got bfloat16 and float32"
+    with pytest.raises(TypeError, match=message):
+        fixed_point(f, jnp.ones((), jnp.float32), z0)
+
+
+def test_a_layer_without_inputs_has_an_empty_gradient():
+    f, z = lambda x, z: 0.5 * z + 1, 2 * jnp.ones(1)
+    assert vjp(f, {}, z, z) == {}
+    assert loss_gradient(lambda x, z: z.sum(), f, {}, z) == {}
