@@ -150,7 +150,8 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
         g: maps (m,) to (m,).
         z0: (m,), the first guess.
         tol: relative tolerance on the residual; by default 64 roundings of the dtype.
-            A component much smaller than ‖z‖ has fewer digits; see `scale`.
+            A component much smaller than ‖z‖ has fewer digits, and a fold that it just
+            misses may pass for an equilibrium: see `scale`.
         max_steps: after so many updates without success the solve has failed.
         history: if true, `residual` holds the residual of every step.
         scale: (m,), what counts as one in each component, if their sizes differ widely
