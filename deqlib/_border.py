@@ -208,9 +208,8 @@ def flatten(name, value, flat=()):
     """A state, the same as one vector, and the way back."""
     state = inputs(name, value, flat)
     kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(state)}
-    if (
-        len(kinds) > 1
-    ):  # rounding of one would look like convergence in the other
+    # Rounding of one would look like convergence in another.
+    if len(kinds) > 1:
         got = " and ".join(sorted(kinds))
         _validate.refuse(TypeError, name, "floats of one dtype", got)
     if isinstance(state, jax.Array) and state.ndim == 1:

@@ -118,7 +118,6 @@ def iterated(solver, **options):
     >>> print(jnp.round(solve(lambda v: v / 2, jnp.array([1.0, 3.0]))))
     [2. 6.]
     """
-
     _validate.functions(solver=solver)
 
     def solve_by_iteration(matvec, b):

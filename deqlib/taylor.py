@@ -49,7 +49,8 @@ def derivatives(f, x, z, v, order, *, linear_solver=None):
         ValueError: as `deqlib.jacobian`, and if order is below 1 or above 170 (in float32,
             34), or v is not like x.
         NotImplementedError: if jet does not know a primitive of the layer, such as a
-            loop, or complex numbers are inside. Nested `jax.jvp` through `deqlib.fixed_point` gives the same numbers.
+            loop, or complex numbers are inside. Nested `jax.jvp` through
+            `deqlib.fixed_point` gives the same numbers.
 
     >>> f = lambda x, z: z / 2 + x**2
     >>> x = jnp.array([3.0])

@@ -58,13 +58,11 @@ def diagnose(f, x, z, *, linear_solver=None):
     words = missing_modes(f, x, z)
     J = slope(f, x, z)
     if not finite(J):
-        return " ".join(
-            [
-                *words,
-                "∂f/∂z is not finite: f has no derivative at z, as a norm or a square "
-                "root has none at zero.",
-            ]
+        words.append(
+            "∂f/∂z is not finite: f has no derivative at z, as a norm or a square root "
+            "has none at zero."
         )
+        return " ".join(words)
     A = jnp.eye(z.size, dtype=z.dtype) - J
     r, eps = value - z, float(jnp.finfo(z.dtype).eps)
     if not factored(A).regular:
