@@ -35,16 +35,18 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
 
     ‖·‖ is the largest entry, and small is relative: ‖r‖ ≤ tol ‖g(z)‖. (At zero, ‖g(z)‖
-    counts as a rounding of what it was at first.) Then small components have their
-    turn, to three quarters of the digits, |rᵢ| ≤ tol^¾ |gᵢ|, as long as the worst of
-    them improves. With a scale, |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a step of z
-    as small as that suffices. What only then matters is only then computed.
+    counts as a rounding of what it was at first.) With a scale, |rᵢ| ≤ tol scaleᵢ decides;
+    with `by_step`, a step of z as small as that suffices. Then each component is seen in
+    its own size, |gᵢ| but at least tol^1.5 ‖g(z)‖, or scaleᵢ: rᵢ has to fall to three
+    quarters of the digits, unless it has grown. What only then matters is only then
+    computed.
 
     Where z moved by much more than r did, A is nearly singular, and r says little about
     z: an equilibrium that has just ceased to exist would be found. There r has to fall
-    as far as rounding lets it. With gain = ‖Δz‖ / ‖Δr‖, about ‖A⁻¹‖, Kantorovich's
-    condition for an equilibrium to be near is that gain² ‖r‖ be small, in units of z,
-    and the estimate of gain is local if gain ‖Δz‖ is.
+    as far as rounding lets it. With gain = |Δzᵢ| / |Δrᵢ| where z moved most, about ‖A⁻¹‖,
+    Kantorovich's condition for an equilibrium to be near is that gain² |r| be small, in
+    units of z, and the estimate of gain is local if gain |Δzᵢ| is. A residual that has
+    grown and changed its sign is rounding: past a fold, it keeps its sign.
     """
     _validate.functions(g=g)
     z0 = _validate.vector("z0", z0)
@@ -64,17 +66,27 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
         told = (size < jnp.inf) & ((size >= least) | (size == 0))
         return jnp.where(told, residual, jnp.inf), size
 
-    def sure(z, r, z_before, r_before, residual, before, size):
-        part = lambda z, r: ratio(r, z + r) if scale is None else r / scale
-        parts = part(z, r), part(z_before, r_before)
-        all_of = jnp.stack([*parts, z, z - z_before, r - r_before])
-        worst, worst_before, top, moved, changed = largest(all_of)
-        changed = jnp.maximum(changed - 4 * eps * top, 0)
-        gain = jnp.minimum(ratio(moved, changed), 1 / eps)
-        doubt = gain * jnp.maximum(10 * gain * residual, moved / size) > 0.1
-        lowest = (residual <= 4 * eps) & (residual >= before)
-        alike = (worst <= tol**0.75) | (worst >= worst_before)
-        return (~doubt | lowest) & alike
+    def sure(z, r, z_before, r_before, residual, before, size, seen):
+        own = scale
+        if scale is None:
+            own = jnp.maximum(jnp.abs(z + r), tol**1.5 * size)
+        moved, changed = jnp.abs(z - z_before), jnp.abs(r - r_before)
+        grows = jnp.abs(r) >= jnp.abs(r_before)
+        seen |= jnp.stack([grows, (r > 0) != (r_before > 0)])
+        grown, rounding = seen[0], seen[0] & seen[1]
+        if by_step:
+            rounding |= moved <= tol**0.75 * own
+        parts = jnp.where(rounding, 0, r / own)
+        moves = jnp.where(rounding, 0, moved / own)
+        of_all = parts, jnp.where(grown, 0, parts), moves
+        worst, left, most = largest(jnp.stack(of_all))
+        changed = jnp.maximum(changed - 4 * eps * jnp.abs(z), 0)
+        there = [jnp.where(moves == most, v, 0) for v in (moved, changed)]
+        far, little = largest(jnp.stack(there))
+        gain = 1 / jnp.maximum(little / jnp.where(far == 0, jnp.inf, far), eps)
+        doubt = gain * jnp.maximum(10 * gain * worst, most) > 0.1
+        lowest = (worst <= 4 * eps) & (residual >= before)
+        return (~doubt | lowest) & (left <= tol**0.75), seen
 
     def unfinished(carry):
         residual, done, k = carry[2], carry[-2], carry[-1]
@@ -87,19 +99,20 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
         shortest = eps * largest(largest(jnp.stack([g0, z0])))
 
         def advance(carry):
-            z_before, r_before, before, residuals, memory, _, k = carry
+            z_before, r_before, before, residuals, memory, seen, _, k = carry
             z, memory = step(z_before, r_before, memory, k)
             r = g(z) - z
             residual, size = relative(z, r, shortest)
-            steps = z, r, z_before, r_before, residual, before, size
             near = residual <= tol
-            done = lax.cond(near, sure, lambda *_: near, *steps)
             if by_step:
                 small = relative(z, z - z_before, shortest)[0] <= tol
-                done |= small & (residual < jnp.inf)
+                near |= small & (residual < jnp.inf)
+            steps = z, r, z_before, r_before, residual, before, size, seen
+            none = jnp.zeros_like(seen)
+            done, seen = lax.cond(near, sure, lambda *_: (near, none), *steps)
             if history:
                 residuals = residuals.at[k + 1].set(residual)
-            return z, r, residual, residuals, memory, done, k + 1
+            return z, r, residual, residuals, memory, seen, done, k + 1
 
         residual, _ = relative(z0, r, shortest)
         residuals = varied(jnp.zeros(1, z0.dtype), r)
@@ -107,8 +120,9 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
         memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
-        carry = (z0, r, residual, residuals, memory, residual == 0, 0)
-        z, _, residual, residuals, _, converged, k = lax.while_loop(
+        seen = varied(jnp.zeros((2, z0.size), bool), r)
+        carry = (z0, r, residual, residuals, memory, seen, residual == 0, 0)
+        z, _, residual, residuals, _, _, converged, k = lax.while_loop(
             unfinished, advance, carry
         )
         residual = residuals if history else residual
@@ -150,8 +164,7 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
         g: maps (m,) to (m,).
         z0: (m,), the first guess.
         tol: relative tolerance on the residual; by default 64 roundings of the dtype.
-            A component much smaller than ‖z‖ has fewer digits, and a fold that it just
-            misses may pass for an equilibrium: see `scale`.
+            A component smaller than tol^1.5 ‖z‖ counts as one of that size: see `scale`.
         max_steps: after so many updates without success the solve has failed.
         history: if true, `residual` holds the residual of every step.
         scale: (m,), what counts as one in each component, if their sizes differ widely
@@ -231,22 +244,25 @@ def broyden(
 
     def start(z, r):
         no_pairs = jnp.zeros((2, memory, z.size), z.dtype)
-        return no_pairs, jnp.zeros_like(z), r
+        return no_pairs, jnp.zeros_like(z), r, largest(r)
 
     def step(z, r, past, k):
-        UV, p, r_before = past
+        UV, p, r_before, unit = past
         slot, y = k % memory, r - r_before
         known = (jnp.arange(memory) < slot)[None, :]
         # Two products at a time: H y = −y + Uᵀ V y and v = Hᵀ p = −p + Vᵀ U p.
         Up, Vy = jnp.where(known, jnp.matvec(UV, jnp.stack([p, y])), 0)
         Hy, v = jnp.vecmat(jnp.stack([Vy, Up]), UV) - jnp.stack([y, p])
+        v = v / unit  # so that no square of a residual vanishes or overflows
         # Of all H with H y = p, take the one that changes H⁻¹ least.
         vy, vr = jnp.stack([y, r]) @ v
         u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
         # The last step was p = −H r_before: by the old H, −H r = p − H y.
-        s = jnp.where(slot == 0, r, p - Hy) - u * vr
+        # (By a product, which XLA computes once: else r can be that of another z.)
+        by_old = jnp.where(slot == 0, r, p - Hy)
+        s = jnp.stack([1, -vr]) @ jnp.stack([by_old, u])
         UV = lax.dynamic_update_index_in_dim(UV, jnp.stack([u, v]), slot, 1)
-        return z + s, (UV, s, r)
+        return z + s, (UV, s, r, unit)
 
     return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 

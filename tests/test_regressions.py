@@ -265,3 +265,16 @@ def test_a_layer_without_inputs_has_an_empty_gradient():
     f, z = lambda x, z: 0.5 * z + 1, 2 * jnp.ones(1)
     assert vjp(f, {}, z, z) == {}
     assert loss_gradient(lambda x, z: z.sum(), f, {}, z) == {}
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-22, 1e30])
+def test_broyden_squares_no_small_or_large_number(size):
+    """In float32 the squares of these are zero, or infinite."""
+    unit = jnp.asarray(size, jnp.float32)
+    g = lambda z: (
+        unit * (0.9 * jnp.sin(z / unit) + jnp.array([1.0, -0.3], z.dtype))
+    )
+    found = broyden(g, jnp.zeros(2, jnp.float32))
+    want = broyden(lambda z: g(unit * z) / unit, jnp.zeros(2, jnp.float32))
+    assert found.converged and found.steps == want.steps
+    np.testing.assert_allclose(found.z / unit, want.z, 1e-5)

@@ -305,6 +305,21 @@ def test_a_fold_just_missed_is_no_equilibrium(dtype, t, options, solver, start):
     assert not solution.converged
 
 
+GAPS = [(jnp.float32, [1e-4, 1e-3, 9e-3]), (jnp.float64, [1e-10, 1e-6, 1e-3])]
+
+
+@pytest.mark.parametrize("dtype, gaps", GAPS)
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
+def test_a_fold_just_missed_beside_a_large_component(dtype, gaps, size, solver):
+    """Against that, what is left of the small one is a rounding."""
+    h = lambda t, z: jnp.stack([t + z[0] ** 2 / 4, z[1] / 2 + size / 2])
+    z0, steps = jnp.zeros(2, dtype), 5000 if solver is picard else 200
+    solve = lambda t: fixed_point(h, t, z0, solver=solver, max_steps=steps)
+    solution = jax.vmap(solve)(1 + jnp.asarray(gaps, dtype))
+    assert not solution.converged.any()
+
+
 @pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
 @pytest.mark.parametrize(
     "dtype, gap", [(jnp.float32, 1e-5), (jnp.float64, 1e-13)]

@@ -283,14 +283,15 @@ def test_stops_at_the_first_small_residual(solver, tol):
 def test_small_components_have_their_turn():
     """To three quarters of the digits, or for as long as that improves."""
     tol = 1e-4
-    a, b = np.array([0.5, 0.9]), np.array([0.5, 1e-7])
-    z, steps = np.zeros(2), 0
+    a, b = 0.5, np.array([0.5, 1e-5])
+    z0 = np.array([0.0, 1e6])
+    z, steps = z0, 0
     while not (
         np.abs(a * z + b - z).max() <= tol * np.abs(a * z + b).max()
         and (np.abs(a * z + b - z) <= tol**0.75 * (a * z + b)).all()
     ):
         z, steps = a * z + b, steps + 1
-    found = picard(lambda z: a * z + b, jnp.zeros(2), tol=tol)
+    found = picard(lambda z: a * z + b, jnp.asarray(z0), tol=tol)
     assert found.converged and found.steps > steps - 2 > 40
     if found.z.dtype == jnp.float64:
         assert found.steps == steps
@@ -300,6 +301,45 @@ def test_small_components_have_their_turn():
     grows = lambda z: jnp.stack([z[0] / 2 + 1, 2 * z[1]])
     found = picard(grows, jnp.array([1.0, 1e-20]), tol=tol)
     assert found.converged and found.steps < 20
+
+
+def test_a_component_counts_from_a_power_of_the_tolerance_on():
+    """One that falls to zero is followed to tol^1.5 of the largest, and no further."""
+    tol, z, steps = 1e-4, np.ones(2), 0
+    while z[1] / 2 > tol**0.75 * max(z[1] / 2, tol**1.5):
+        z, steps = np.array([z[0] / 2 + 0.5, z[1] / 2]), steps + 1
+    fall = lambda z: jnp.stack([z[0] / 2 + 0.5, z[1] / 2])
+    found = picard(fall, jnp.ones(2), tol=tol)
+    assert found.converged and found.steps == steps
+
+
+@every_solver
+@pytest.mark.parametrize("size", [10, 1e5])
+def test_components_that_are_lost_in_rounding_do_not_hinder(solver, size):
+    """Differences of states that are 1e4: `size` roundings of these."""
+    rng = np.random.default_rng(5)
+    draw = lambda: rng.normal(size=(5, 5))
+    W, Q = (
+        0.3 * a / np.abs(np.linalg.eigvals(a)).max() for a in (draw(), draw())
+    )
+    P, xs, own = draw(), rng.normal(size=(20, 5)), rng.normal(size=(20, 5))
+    exact = np.zeros((20, 5))
+    for _ in range(200):
+        exact = 1e4 * np.tanh(exact @ W.T / 1e4 + xs)
+    unit = 1e4 * size * float(jnp.finfo(jnp.result_type(float)).eps)
+
+    def solve(x, c):
+        def g(z):
+            large, small = 1e4 * jnp.tanh(W @ z[:5] / 1e4 + x), Q @ z[5:]
+            small = unit * jnp.tanh(small / unit) + (P @ z[:5] - c)
+            return jnp.concatenate([large, small])
+
+        return solver(g, jnp.zeros(10))
+
+    x, c = jnp.asarray(xs), jnp.asarray(exact @ P.T - unit * own)
+    found = jax.vmap(solve)(x, c)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.z[:, :5], exact, rtol=1e-4)
 
 
 @pytest.mark.parametrize("a, b", [(0.5, 1.0), (0.9, 7.0), (0.95, -0.1)])
@@ -366,7 +406,7 @@ def test_broydens_pairs_stay_where_they_are():
 
 
 def test_only_a_small_residual_is_looked_at_closely():
-    """One division a component, for |rᵢ / gᵢ|, and only once ‖r‖ is small."""
+    """Two divisions a component, by its own size, and only once ‖r‖ is small."""
     g = lambda z: 0.5 * jnp.cos(z)
     lines = str(jax.make_jaxpr(lambda z: picard(g, z))(jnp.zeros(160)))
     before, closely = lines.split(" cond[")

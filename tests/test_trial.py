@@ -11,7 +11,7 @@ import pytest
 import deqlib.trial
 from deqlib import adjoint, check, fixed_point, implicit, models, newton, picard
 from deqlib.check import trial
-from deqlib.trial import examine
+from deqlib.trial import Finding, examine
 
 f, X, Z0 = models.random_layer(seed=2, m=4, n=3, radius=0.7)
 Z = fixed_point(f, X, Z0).z
@@ -177,6 +177,21 @@ def test_rough_values_are_called_rough():
     assert "values too rough to tell" in str(steps)
 
 
+def test_roughness_is_told_by_the_shortest_step():
+    """There the error is 0.3, far more than over longer ones, and less than one."""
+    eps = float(jnp.finfo(X.dtype).eps)
+    rough = lambda x: x + stop(eps ** (1 / 3) / 4 * jnp.sin(1e5 * x))
+    found = trial(rough, jnp.array(0.3), 1).orders[0]["forward"]
+    assert found.verdict == "rough"
+
+
+def test_a_constant_with_a_little_noise_has_no_slope():
+    """What is no slope is judged by the values: here by one."""
+    noise = 50 * float(jnp.finfo(X.dtype).eps)
+    still = lambda x: stop(1 + noise * jnp.sin(1e5 * x))
+    assert trial(still, jnp.array(0.3), 1).right
+
+
 def test_what_is_not_finite():
     edge = lambda x: jnp.sqrt(jnp.abs(x - 1))
     verdict = trial(edge, jnp.ones(2), 1)
@@ -224,6 +239,8 @@ def test_a_kink_is_named_where_the_derivative_may_be_right():
     wrong = lambda x: jax.lax.stop_gradient(x) * x
     found = trial(wrong, jnp.array(1.0), 1).orders[0]["forward"]
     assert str(found).endswith("slope 1 where 3 is due, 0.5 off")
+    for slope, kink in ((1.5, 0), (1.6, 1), (2.4, 1), (2.5, 0), (3.0, 0)):
+        assert ("kink" in str(Finding("wrong", 0.1, slope))) == kink
 
 
 def test_it_stands_where_the_book_says():
