@@ -280,10 +280,11 @@ def test_stops_at_the_first_small_residual(solver, tol):
     assert last <= tol < min(before)
 
 
-def test_small_components_have_their_turn():
+@pytest.mark.parametrize("small", [0.5, -0.5])
+def test_small_components_have_their_turn(small):
     """To three quarters of the digits, or for as long as that improves."""
     tol = 1e-4
-    a, b = 0.5, np.array([0.5, 1e-5])
+    a, b = np.array([0.5, small]), np.array([0.5, 1e-5])
     z0 = np.array([0.0, 1e6])
     z, steps = z0, 0
     while not (
