@@ -33,8 +33,7 @@ def hessian(f, x, z, *, linear_solver=None):
     Returns:
         H (m, n, n) with H_ijk = ∂²z*_i/∂x_j∂x_k. No larger array of second
         derivatives is formed on the way.
-        NaN if z is NaN, A is singular or the linear solve failed: see
-        `deqlib.diagnose`.
+        NaN as `deqlib.jacobian` is: see `deqlib.diagnose`.
 
     Raises:
         TypeError: if x or z is not an array of real floats, or f or linear_solver is

@@ -32,8 +32,7 @@ def loss_gradient(loss, f, x, z, *, linear_solver=None):
         linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
-        A tree like x; NaN if z is NaN, A is singular or the linear solve failed: see
-        `deqlib.diagnose`.
+        A tree like x; NaN as `deqlib.jacobian` is: see `deqlib.diagnose`.
 
     Raises:
         TypeError: if x or z is not made of real floats, or loss, f or linear_solver

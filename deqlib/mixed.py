@@ -36,8 +36,8 @@ def mixed_hessian(f, t, x, z, *, linear_solver=None):
         linear_solver: a function of `deqlib.linear`; by default `automatic`.
 
     Returns:
-        H (m, n) with H_ij = ∂²z*_i/∂t∂x_j; NaN if z is NaN, A is singular or the
-        linear solve failed: see `deqlib.diagnose`.
+        H (m, n) with H_ij = ∂²z*_i/∂t∂x_j; NaN as `deqlib.jacobian` is: see
+        `deqlib.diagnose`.
 
     Raises:
         TypeError: if t, x or z is not made of real floats, or f or linear_solver is
