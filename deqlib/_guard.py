@@ -74,6 +74,26 @@ def finite(*trees):
     return jnp.all(jnp.stack(each)) if each else jnp.array(True)
 
 
+def largest(*vectors):
+    """The size of the largest entry of each, along the last axis; NaN where there is one."""
+    # Read as integers, without their signs, they have the same order, with NaN at its end.
+    # Of many floats, XLA on a CPU forgets that one was NaN (jax 0.10), and takes longer.
+    # And |NaN| may keep its sign: on a GPU, log(-1) is below all other integers.
+    # One reduction of all compiles in half the time of one reduction of each.
+    dtype = jnp.result_type(*vectors)
+    integer = jnp.dtype(f"int{8 * dtype.itemsize}")
+
+    def size(v):
+        bits = lax.bitcast_convert_type(jnp.asarray(v, dtype), integer)
+        return bits & jnp.iinfo(integer).max
+
+    sizes, zeros = map(size, vectors), [integer.type(0)] * len(vectors)
+    both = lambda a, b: list(map(lax.max, a, b))
+    found = lax.reduce(list(sizes), zeros, both, (vectors[0].ndim - 1,))
+    found = [lax.bitcast_convert_type(v, dtype) for v in found]
+    return found if len(found) > 1 else found[0]
+
+
 def shards(*trees):
     """The axes of a shard_map along which some array of the trees differs."""
     kinds = map(jax.typeof, jax.tree.leaves(trees))

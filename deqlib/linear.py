@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib._guard import guard, lenient, varied
-from deqlib.solvers import largest, length, picard
+from deqlib._guard import guard, largest, lenient, varied
+from deqlib.solvers import length, picard
 
 DIRECT_UP_TO = 128
 MANY_UP_TO = 1024
@@ -287,7 +287,7 @@ def _unit(b):
 
 def _credible(matvec, v, b, tol):
     """v, if its residual is small against v and against b; else NaN."""
-    of_v, of_b, residual = largest(jnp.stack([v, b, matvec(v) - b]))
+    of_v, of_b, residual = largest(v, b, matvec(v) - b)
     return guard(
         v, (residual <= 2 * tol * of_v) & (residual <= tol**0.5 * of_b)
     )

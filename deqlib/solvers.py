@@ -4,6 +4,7 @@ Each takes a map `g` of a vector (m,) to a vector (m,) and a first guess `z0`, a
 returns a `Solution`. They share the loop and the stopping rule; they differ in the step.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from deqlib import _validate
-from deqlib._guard import guard, varied
+from deqlib._guard import guard, largest, varied
 
 
 class Solution(NamedTuple):
@@ -51,14 +52,15 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     _validate.functions(g=g)
     z0 = _validate.vector("z0", z0)
     _validate.state("g(z0)", jax.eval_shape(g, z0), "z0", z0)
-    eps, tol = jnp.finfo(z0.dtype).eps, _validate.tolerance(tol, z0.dtype)
+    eps, zero = jnp.finfo(z0.dtype).eps, z0.dtype.type(0)
+    tol = _validate.tolerance(tol, z0.dtype)
     max_steps = _validate.count("max_steps", max_steps)
     scale = _validate.scale(scale, z0)
     least = float(jnp.finfo(z0.dtype).tiny) / tol
 
-    def relative(z, r, shortest):
-        scaled = r if scale is None else r / scale
-        of_r, of_g = largest(jnp.stack([scaled, z + r]))
+    scaled = lambda v: v if scale is None else v / scale
+
+    def relative(of_r, of_g, shortest):
         size = jnp.maximum(of_g, shortest)
         residual = ratio(of_r, size) if scale is None else of_r
         # Where g is not finite, the ratio may be NaN; where it is so small that rounding
@@ -76,17 +78,20 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
         grown, rounding = seen[0], seen[0] & seen[1]
         if by_step:
             rounding |= moved <= tol**0.75 * own
-        parts = jnp.where(rounding, 0, r / own)
+        parts = jnp.where(rounding, 0, jnp.abs(r) / own)
         moves = jnp.where(rounding, 0, moved / own)
-        of_all = parts, jnp.where(grown, 0, parts), moves
-        worst, left, most = largest(jnp.stack(of_all))
         changed = jnp.maximum(changed - 4 * eps * jnp.abs(z), 0)
-        there = [jnp.where(moves == most, v, 0) for v in (moved, changed)]
-        far, little = largest(jnp.stack(there))
+        each = parts, jnp.where(grown, 0, parts), moves, moved, changed
+        found = lax.reduce(each, (zero,) * 5, worst_and_furthest, (0,))
+        worst, left, most, far, little = found
         gain = 1 / jnp.maximum(little / jnp.where(far == 0, jnp.inf, far), eps)
         doubt = gain * jnp.maximum(10 * gain * worst, most) > 0.1
         lowest = (worst <= 4 * eps) & (residual >= before)
         return (~doubt | lowest) & (left <= tol**0.75), seen
+
+    def worst_and_furthest(a, b):
+        further = partial(lax.select, a[2] >= b[2])
+        return *map(lax.max, a[:2], b[:2]), *map(further, a[2:], b[2:])
 
     def unfinished(carry):
         residual, done, k = carry[2], carry[-2], carry[-1]
@@ -96,16 +101,20 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     def run(z0):
         g0 = g(z0)
         r = g0 - z0
-        shortest = eps * largest(largest(jnp.stack([g0, z0])))
+        unit, of_r, of_g, of_z = largest(r, scaled(r), g0, z0)
+        shortest = eps * jnp.maximum(of_g, of_z)
 
         def advance(carry):
             z_before, r_before, before, residuals, memory, seen, _, k = carry
             z, memory = step(z_before, r_before, memory, k)
             r = g(z) - z
-            residual, size = relative(z, r, shortest)
+            of_r, of_g, of_step = largest(
+                scaled(r), z + r, scaled(z - z_before)
+            )
+            residual, size = relative(of_r, of_g, shortest)
             near = residual <= tol
             if by_step:
-                small = relative(z, z - z_before, shortest)[0] <= tol
+                small = relative(of_step, of_g, shortest)[0] <= tol
                 near |= small & (residual < jnp.inf)
             steps = z, r, z_before, r_before, residual, before, size, seen
             none = jnp.zeros_like(seen)
@@ -114,33 +123,23 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
                 residuals = residuals.at[k + 1].set(residual)
             return z, r, residual, residuals, memory, seen, done, k + 1
 
-        residual, _ = relative(z0, r, shortest)
-        residuals = varied(jnp.zeros(1, z0.dtype), r)
+        residual, _ = relative(of_r, of_g, shortest)
+        residuals = None
         if history:
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
-        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
+        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r, unit))
         seen = varied(jnp.zeros((2, z0.size), bool), r)
         carry = (z0, r, residual, residuals, memory, seen, residual == 0, 0)
         z, _, residual, residuals, _, _, converged, k = lax.while_loop(
             unfinished, advance, carry
         )
-        residual = residuals if history else residual
+        residual = residual if residuals is None else residuals
         return Solution(
             guard(z, converged), residual, jnp.asarray(k), converged
         )
 
     return run(z0)
-
-
-def largest(vectors):
-    """The size of the largest entry, along the last axis, or NaN where there is one."""
-    # Read as integers, without their signs, they have the same order, with NaN at its end.
-    # Of many floats, XLA on a CPU forgets that one was NaN (jax 0.10), and takes longer.
-    # And |NaN| may keep its sign: on a GPU, log(-1) is below all other integers.
-    integer = jnp.dtype(f"int{8 * vectors.dtype.itemsize}")
-    sizes = lax.bitcast_convert_type(vectors, integer) & jnp.iinfo(integer).max
-    return lax.bitcast_convert_type(jnp.max(sizes, -1), vectors.dtype)
 
 
 def length(v):
@@ -181,7 +180,7 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
     >>> print(picard(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
     True
     """
-    start = lambda z, r: ()
+    start = lambda z, r, unit: ()
     step = lambda z, r, memory, k: (z + r, memory)
     return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
@@ -204,7 +203,7 @@ def anderson(
     """
     memory = _validate.count("memory", memory)
 
-    def start(z, r):
+    def start(z, r, unit):
         none = jnp.zeros((z.size, memory), z.dtype)
         return none, none, z, r
 
@@ -242,9 +241,9 @@ def broyden(
     """
     memory = _validate.count("memory", memory)
 
-    def start(z, r):
+    def start(z, r, unit):
         no_pairs = jnp.zeros((2, memory, z.size), z.dtype)
-        return no_pairs, jnp.zeros_like(z), r, largest(r)
+        return no_pairs, jnp.zeros_like(z), r, unit
 
     def step(z, r, past, k):
         UV, p, r_before, unit = past
@@ -278,7 +277,7 @@ def newton(g, z0, *, tol=None, max_steps=50, history=False, scale=None):
     >>> print(newton(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
     True
     """
-    start = lambda z, r: ()
+    start = lambda z, r, unit: ()
 
     def step(z, r, memory, k):
         try:

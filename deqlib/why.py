@@ -8,9 +8,9 @@ import numpy as np
 
 from deqlib import _validate
 from deqlib._border import flatten, inputs, layer, precisely
-from deqlib._guard import finite
+from deqlib._guard import finite, largest
 from deqlib.linear import factored
-from deqlib.solvers import largest, length
+from deqlib.solvers import length
 
 PINNED = (
     "f(x, z) - v * (u @ z - c) has the equilibrium of total u @ z = c alone, and there "

@@ -11,8 +11,9 @@ import pytest
 import second
 
 from deqlib import anderson, broyden, models, newton, picard
+from deqlib._guard import largest
 from deqlib.check import relative_error
-from deqlib.solvers import largest, length, ratio
+from deqlib.solvers import length, ratio
 
 SOLVERS = [picard, anderson, broyden, newton]
 every_solver = pytest.mark.parametrize(
@@ -427,6 +428,10 @@ def test_the_largest_of_any_size():
         assert jnp.isnan(of(-jnp.nan, -jnp.inf))
     both = largest(jnp.array([[1.0, -3.0], [0.5, 0.25]]))
     np.testing.assert_array_equal(both, [3.0, 0.5])
+    of_each = largest(jnp.array([1.0, -3.0]), jnp.array([0.5, jnp.nan]))
+    np.testing.assert_array_equal(of_each, [3.0, jnp.nan])
+    double = largest(np.array([1.0, -3.0]), jnp.array([2.0, 0.5], jnp.float16))
+    assert double[1] == 2 and double[1].dtype == jnp.result_type(float)
 
 
 @pytest.mark.parametrize("shape", [(3,), (5000,), (64, 64), (3, 5000)])
@@ -444,6 +449,8 @@ def test_no_nan_is_lost_among_many(shape, dtype):
         for at in (0, many.size // 2, many.size - 1):
             one = many.ravel().at[at].set(nan).reshape(shape)
             assert np.isnan(np.asarray(compiled(one), float)).sum() == 1
+            of_both = [np.isnan(of).sum() for of in compiled(many, one)]
+            assert of_both == [0, 1]
 
 
 @every_solver
