@@ -57,7 +57,6 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     max_steps = _validate.count("max_steps", max_steps)
     scale = _validate.scale(scale, z0)
     least = float(jnp.finfo(z0.dtype).tiny) / tol
-
     scaled = lambda v: v if scale is None else v / scale
 
     def relative(of_r, of_g, shortest):
@@ -90,6 +89,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
         return (~doubt | lowest) & (left <= tol**0.75), seen
 
     def worst_and_furthest(a, b):
+        # Of the first two the larger ones; the others from where z moved further.
         further = partial(lax.select, a[2] >= b[2])
         return *map(lax.max, a[:2], b[:2]), *map(further, a[2:], b[2:])
 
