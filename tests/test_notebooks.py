@@ -64,6 +64,16 @@ def test_evidence_is_stored_and_nothing_else(path):
 
 
 @every_notebook
+def test_a_printed_table_fits_a_phone(path):
+    """46 characters at 375 px: in a row that wraps, no column is one."""
+    for cell in code(path, EVIDENCE):
+        lines = cell.outputs[0].text.splitlines()
+        rows = lines[1:]  # the first may be a header
+        if len(rows) >= 2 and all(re.search(r"\d", row) for row in rows):
+            assert max(map(len, lines)) <= 46, cell.outputs[0].text
+
+
+@every_notebook
 def test_setup_is_the_same_everywhere(path):
     """One folded cell brings deqlib, in the same way on each page, and then imports."""
     first = code(path)[0]
