@@ -312,11 +312,18 @@ GAPS = [(jnp.float32, [1e-4, 1e-3, 9e-3]), (jnp.float64, [1e-10, 1e-6, 1e-3])]
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
 @pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
 def test_a_fold_just_missed_beside_a_large_component(dtype, gaps, size, solver):
-    """Against that, what is left of the small one is a rounding."""
-    h = lambda t, z: jnp.stack([t + z[0] ** 2 / 4, z[1] / 2 + size / 2])
+    """Against that, what is left of the small one is a rounding, first or second."""
     z0, steps = jnp.zeros(2, dtype), 5000 if solver is picard else 200
-    solve = lambda t: fixed_point(h, t, z0, solver=solver, max_steps=steps)
-    solution = jax.vmap(solve)(1 + jnp.asarray(gaps, dtype))
+
+    def solve(t, order):
+        def h(t, z):
+            small, large = z[order]
+            return jnp.stack([t + small**2 / 4, large / 2 + size / 2])[order]
+
+        return fixed_point(h, t, z0, solver=solver, max_steps=steps)
+
+    t, orders = 1 + jnp.asarray(gaps * 2, dtype), [[0, 1]] * 3 + [[1, 0]] * 3
+    solution = jax.vmap(solve)(t, jnp.array(orders))
     assert not solution.converged.any()
 
 
