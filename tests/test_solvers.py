@@ -340,7 +340,8 @@ def test_components_that_are_lost_in_rounding_do_not_hinder(solver, size):
 
     x, c = jnp.asarray(xs), jnp.asarray(exact @ P.T - unit * own)
     found = jax.vmap(solve)(x, c)
-    assert found.converged.sum() >= 19  # Newton may end in a cycle of roundings
+    # One of Newton's may end in a cycle of roundings.
+    assert found.converged.sum() >= 20 - (solver is newton)
     large = found.z[found.converged, :5]
     np.testing.assert_allclose(large, exact[found.converged], rtol=1e-4)
 
