@@ -35,12 +35,16 @@ class Solution(NamedTuple):
 def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     """Repeat `z, memory = step(z, r, memory, k)`, r = g(z) − z, until z is found.
 
-    ‖·‖ is the largest entry, and small is relative: ‖r‖ ≤ tol ‖g(z)‖. (At zero, ‖g(z)‖
-    counts as a rounding of what it was at first.) With a scale, |rᵢ| ≤ tol scaleᵢ decides;
-    with `by_step`, a step of z as small as that suffices. Then each component is seen in
-    its own size, |gᵢ| but at least tol^1.5 ‖g(z)‖, or scaleᵢ: rᵢ has to fall to three
-    quarters of the digits, unless it has grown. What only then matters is only then
-    computed.
+    ‖·‖ is the largest entry, and small is relative: ‖r‖ ≤ tol ‖g(z)‖. With a scale,
+    |rᵢ| ≤ tol scaleᵢ decides; with `by_step`, a step as small as that suffices where z is
+    of the size of g(z). Then each component is seen in its own size, |zᵢ| but at least
+    tol^1.5 ‖g(z)‖, or scaleᵢ: rᵢ has to fall to three quarters of the digits, unless it
+    has grown. What only then matters is only then computed.
+
+    A z that falls to zero has no size. So no size is less than a rounding of what z was,
+    at the first guess or, where it is smaller, since. But of a guess far off nothing may
+    stay: a fall by more than 1/√tol in one step is a jump, not convergence, and what z was
+    is forgotten like k⁻⁴, which any convergence by a factor outruns.
 
     Where z moved by much more than r did, A is nearly singular, and r says little about
     z: an equilibrium that has just ceased to exist would be found. There r has to fall
@@ -70,7 +74,7 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     def sure(z, r, z_before, r_before, residual, before, size, seen):
         own = scale
         if scale is None:
-            own = jnp.maximum(jnp.abs(z + r), tol**1.5 * size)
+            own = jnp.maximum(jnp.abs(z), tol**1.5 * size)
         moved, changed = jnp.abs(z - z_before), jnp.abs(r - r_before)
         grows = jnp.abs(r) >= jnp.abs(r_before)
         seen |= jnp.stack([grows, (r > 0) != (r_before > 0)])
@@ -101,37 +105,42 @@ def _iterate(g, z0, start, step, tol, max_steps, history, scale, by_step=False):
     def run(z0):
         g0 = g(z0)
         r = g0 - z0
-        unit, of_r, of_g, of_z = largest(r, scaled(r), g0, z0)
-        shortest = eps * jnp.maximum(of_g, of_z)
+        of_r, of_g, first = largest(scaled(r), g0, z0)
 
         def advance(carry):
-            z_before, r_before, before, residuals, memory, seen, _, k = carry
+            z_before, r_before, before, residuals, memory, seen, was, _, k = (
+                carry
+            )
             z, memory = step(z_before, r_before, memory, k)
             r = g(z) - z
-            of_r, of_g, of_step = largest(
-                scaled(r), z + r, scaled(z - z_before)
+            of_r, of_g, of_z, of_z_before, of_step = largest(
+                scaled(r), z + r, z, z_before, scaled(z - z_before)
             )
-            residual, size = relative(of_r, of_g, shortest)
+            fall = ratio(of_z, of_z_before) / tol**0.5
+            was *= jnp.minimum(fall, ((k + 1) / (k + 2)) ** 4)
+            was = jnp.maximum(was, jnp.minimum(of_z, first))
+            residual, size = relative(of_r, of_g, eps * was)
             near = residual <= tol
             if by_step:
-                small = relative(of_step, of_g, shortest)[0] <= tol
-                near |= small & (residual < jnp.inf)
+                small, _ = relative(of_step, of_g, eps * was)
+                near |= (small <= tol) & (residual < 0.5)
             steps = z, r, z_before, r_before, residual, before, size, seen
             none = jnp.zeros_like(seen)
             done, seen = lax.cond(near, sure, lambda *_: (near, none), *steps)
             if history:
                 residuals = residuals.at[k + 1].set(residual)
-            return z, r, residual, residuals, memory, seen, done, k + 1
+            return z, r, residual, residuals, memory, seen, was, done, k + 1
 
-        residual, _ = relative(of_r, of_g, shortest)
+        residual, _ = relative(of_r, of_g, eps * first)
         residuals = None
         if history:
             residuals = varied(jnp.full(max_steps + 1, jnp.inf, z0.dtype), r)
             residuals = residuals.at[0].set(residual)
-        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r, unit))
+        memory = jax.tree.map(lambda a: varied(a, r), start(z0, r))
         seen = varied(jnp.zeros((2, z0.size), bool), r)
-        carry = (z0, r, residual, residuals, memory, seen, residual == 0, 0)
-        z, _, residual, residuals, _, _, converged, k = lax.while_loop(
+        done = residual == 0
+        carry = (z0, r, residual, residuals, memory, seen, first, done, 0)
+        z, _, residual, residuals, _, _, _, converged, k = lax.while_loop(
             unfinished, advance, carry
         )
         residual = residual if residuals is None else residuals
@@ -180,7 +189,7 @@ def picard(g, z0, *, tol=None, max_steps=1000, history=False, scale=None):
     >>> print(picard(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
     True
     """
-    start = lambda z, r, unit: ()
+    start = lambda z, r: ()
     step = lambda z, r, memory, k: (z + r, memory)
     return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
@@ -203,7 +212,7 @@ def anderson(
     """
     memory = _validate.count("memory", memory)
 
-    def start(z, r, unit):
+    def start(z, r):
         none = jnp.zeros((z.size, memory), z.dtype)
         return none, none, z, r
 
@@ -241,18 +250,20 @@ def broyden(
     """
     memory = _validate.count("memory", memory)
 
-    def start(z, r, unit):
+    def start(z, r):
         no_pairs = jnp.zeros((2, memory, z.size), z.dtype)
-        return no_pairs, jnp.zeros_like(z), r, unit
+        return no_pairs, jnp.zeros_like(z), r
 
     def step(z, r, past, k):
-        UV, p, r_before, unit = past
+        UV, p, r_before = past
         slot, y = k % memory, r - r_before
         known = (jnp.arange(memory) < slot)[None, :]
         # Two products at a time: H y = −y + Uᵀ V y and v = Hᵀ p = −p + Vᵀ U p.
         Up, Vy = jnp.where(known, jnp.matvec(UV, jnp.stack([p, y])), 0)
         Hy, v = jnp.vecmat(jnp.stack([Vy, Up]), UV) - jnp.stack([y, p])
-        v = v / unit  # so that no square of a residual vanishes or overflows
+        # Only its direction counts: so no product of two small ones vanishes.
+        size = largest(v)
+        v = v / jnp.where(size > 0, size, 1)
         # Of all H with H y = p, take the one that changes H⁻¹ least.
         vy, vr = jnp.stack([y, r]) @ v
         u = jnp.where(vy != 0, p - Hy, 0) / jnp.where(vy != 0, vy, 1)
@@ -261,7 +272,7 @@ def broyden(
         by_old = jnp.where(slot == 0, r, p - Hy)
         s = jnp.stack([1, -vr]) @ jnp.stack([by_old, u])
         UV = lax.dynamic_update_index_in_dim(UV, jnp.stack([u, v]), slot, 1)
-        return z + s, (UV, s, r, unit)
+        return z + s, (UV, s, r)
 
     return _iterate(g, z0, start, step, tol, max_steps, history, scale)
 
@@ -277,7 +288,7 @@ def newton(g, z0, *, tol=None, max_steps=50, history=False, scale=None):
     >>> print(newton(lambda z: z / 2 + 1, jnp.zeros(1)).converged)
     True
     """
-    start = lambda z, r, unit: ()
+    start = lambda z, r: ()
 
     def step(z, r, memory, k):
         try:

@@ -327,6 +327,84 @@ def test_a_fold_just_missed_beside_a_large_component(dtype, gaps, size, solver):
     assert not solution.converged.any()
 
 
+def test_a_fold_just_missed_while_a_large_component_settles():
+    """Newton comes to both at once: the larger moves more, but less in its own size."""
+    size, t = 1e4, 1 + jnp.array([1e-12, 4e-12])
+    settles = lambda z: z - size * jnp.expm1(z / size - 1)
+    h = lambda t, z: jnp.stack([t + z[0] ** 2 / 4, settles(z[1])])
+    alone = newton(lambda z: settles(z), jnp.full(1, 9 * size))
+    np.testing.assert_allclose(alone.z, size)
+
+    def solve(t, guess):
+        z0 = jnp.stack([0.0, size * guess])
+        return fixed_point(h, t, z0, solver=newton, max_steps=300).converged
+
+    guesses = jnp.linspace(2, 30, 200)
+    every = jax.vmap(jax.vmap(solve, (None, 0)), (0, None))
+    assert not every(t, guesses).any()
+
+
+# A first guess that is far off: what g was there is no size of what comes after it. ----
+
+GUESSES = [(jnp.float32, 80.0), (jnp.float64, 650.0)]
+
+
+@pytest.mark.parametrize("dtype, most", GUESSES)
+@pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
+def test_a_first_guess_at_which_an_exponential_is_huge(solver, dtype, most):
+    """Right or refused. One jump to e^80, and what came next was called converged."""
+    f = lambda x, z: x - jnp.exp(z) / 5
+    x = jnp.asarray(0.5 + np.exp(0.5) / 5, dtype)
+    guesses = jnp.linspace(1, most, 100, dtype=dtype)
+    solve = lambda z0: fixed_point(f, x, z0, solver=solver, max_steps=900)
+    found = jax.jit(jax.vmap(solve))(guesses)
+    right = abs(found.z - 0.5) < 200 * eps_of(dtype)
+    np.testing.assert_array_equal(found.converged, right)
+    assert right.sum() > 20
+
+
+@each_dtype
+@pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
+def test_a_first_guess_far_from_the_equilibrium(solver, dtype):
+    """Each step of Picard's closes a part of the gap, as if zero were the end."""
+    end, rates = jnp.array([1, 0.5], dtype), np.linspace(0.05, 0.9, 18)
+    guesses = np.geomspace(1e4, 1e20, 18)
+    solve = lambda a, size: fixed_point(
+        lambda a, z: a * z + (1 - a) * end, a, size * end, solver=solver
+    )
+    found = jax.jit(jax.vmap(solve))(*jnp.array([rates, guesses], dtype))
+    assert found.converged.all()
+    error = np.abs(np.asarray(found.z) / np.asarray(end) - 1).max()
+    assert error < 2e4 * eps_of(dtype)
+
+
+def test_newton_wanders_and_ends_at_an_equilibrium_or_nowhere():
+    """Half of these layers have none. From a jump to 1e50 it comes back by halves."""
+    draw = np.random.default_rng(0).normal
+    W, b, z0 = draw(size=(400, 2, 2)), draw(size=(400, 2)), draw(size=(400, 2))
+
+    def f(x, z):
+        W, b = x
+        return W @ jnp.stack([jnp.exp(z[0]), z[1] ** 2]) + b
+
+    solve = lambda x, z0: fixed_point(f, x, z0, solver=newton, max_steps=300)
+    x = jnp.array(W), jnp.array(b)
+    found = jax.jit(jax.vmap(solve))(x, 0.1 * jnp.array(z0))
+    apart = jax.vmap(f)(x, found.z) - found.z
+    ends = np.asarray(found.converged)
+    assert 150 < ends.sum() < 250
+    np.testing.assert_allclose(apart[ends], 0, atol=1e-9)
+
+
+def test_newtons_step_is_small_against_the_state():
+    """g is e^60 there, against which any step is small."""
+    f = lambda x, z: z - x * (jnp.exp(z) - 2)
+    for guess in (60.0, 200.0):
+        z0 = jnp.full(1, guess)
+        found = fixed_point(f, 0.1, z0, solver=newton, max_steps=300)
+        np.testing.assert_allclose(found.z, np.log(2))
+
+
 @pytest.mark.parametrize("solver", [picard, anderson, broyden, newton])
 @pytest.mark.parametrize(
     "dtype, gap", [(jnp.float32, 1e-5), (jnp.float64, 1e-13)]

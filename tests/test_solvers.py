@@ -78,6 +78,15 @@ def test_equilibrium_at_zero(solver):
     assert jnp.abs(solution.z).max() < jnp.finfo(solution.z.dtype).eps
 
 
+def test_broyden_falls_to_zero_without_squares_that_vanish():
+    """In float32, from 1 to 1e-22: it took up to 700 steps."""
+    rates = jnp.linspace(0.05, 0.95, 19, dtype=jnp.float32)
+    z0 = jnp.array([0.7, -0.3], jnp.float32)
+    found = jax.vmap(lambda a: broyden(lambda z: a * jnp.sin(z), z0))(rates)
+    assert found.converged.all() and found.steps.max() < 200
+    assert jnp.abs(found.z).max() < 1e-15
+
+
 @every_solver
 def test_history_holds_each_residual(solver):
     g, z0 = map_of(models.random_layer(1)), jnp.zeros(5)
