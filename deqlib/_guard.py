@@ -33,8 +33,10 @@ def _guard_rule(primals, tangents):
 
 
 def failed(valid, like):
-    """0, or NaN. (0 / 1 or 0 / 0: no NaN is made where nothing failed.)"""
-    return (0 / jnp.asarray(valid)).astype(like.dtype)
+    """0, or NaN. No NaN is made where nothing failed."""
+    # LLVM makes 0 of 0 / valid, and of 0 / 0 (llvm-project, pull 202482; jax 0.10).
+    zero, nan = map(like.dtype.type, (0, jnp.nan))
+    return lax.select(jnp.asarray(valid), zero, nan)
 
 
 def lenient(v, b, valid):

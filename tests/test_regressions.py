@@ -18,6 +18,8 @@ from deqlib import (
     picard,
     vjp,
 )
+from deqlib._guard import guard
+from deqlib.notebook.page import USUAL
 
 X = jnp.ones(2)
 
@@ -278,3 +280,18 @@ def test_broyden_squares_no_small_or_large_number(size):
     want = broyden(lambda z: g(unit * z) / unit, jnp.zeros(2, jnp.float32))
     assert found.converged and found.steps == want.steps
     np.testing.assert_allclose(found.z / unit, want.z, 1e-5)
+
+
+def test_the_compiler_keeps_what_is_nan():
+    """As usual, not quickly, LLVM made 0 of 0 / 0 (llvm-project, pull 202482)."""
+    programs = [
+        (lambda x: linear.neumann(lambda v: -0.1 * v, x), (jnp.ones(1),)),
+        (
+            jax.vmap(lambda v, valid: 2 * guard(guard(v, valid), valid)),
+            (jnp.ones((2, 1)), jnp.zeros(2, bool)),
+        ),
+    ]
+    for program, arguments in programs:
+        lowered = jax.jit(program).lower(*arguments)
+        value = lowered.compile(compiler_options=USUAL)(*arguments)
+        assert jnp.isnan(value).all()
